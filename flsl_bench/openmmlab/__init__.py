@@ -1,0 +1,11 @@
+"""Everything that touches OpenMMLab: registered parts, config handling and execution.
+
+Importing this package makes the suite's parts known to mmengine's root registries, where mmdet, mmseg and mmengine
+all find them, and provides the operators that mmdet needs. Configs do it by `custom_imports`.
+"""
+
+from flsl_bench import ops
+
+ops.install()  # before anything below can import mmcv.ops
+
+from flsl_bench.openmmlab import backbone, coco_metric, hooks, layer_decay, storage  # noqa: E402, F401

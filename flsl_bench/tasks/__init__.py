@@ -1,0 +1,8 @@
+"""The benchmarks, one module each. A new benchmark is a new module and one line here."""
+
+from flsl_bench.tasks.base import MetricSpec, Plan, Task, get, names, register
+from flsl_bench.tasks.coco import Coco
+
+register(Coco())
+
+__all__ = ["MetricSpec", "Plan", "Task", "get", "names", "register"]

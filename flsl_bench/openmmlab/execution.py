@@ -1,0 +1,111 @@
+"""Running a prepared config: the process group, the runner, training and testing."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from flsl_bench.errors import CheckpointError, ConfigError
+from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
+
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left."""
+
+    scores: dict[str, float]
+    seconds: dict[str, float]
+    work_dir: Path
+    checkpoint: Path | None
+    log: Path
+
+
+def process_count(launcher: str) -> int:
+    """Processes of this run as the launcher's environment tells."""
+    variable = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}.get(launcher)
+    return int(os.environ.get(variable, 1)) if variable else 1
+
+
+def process_rank(launcher: str) -> int:
+    """Rank of this process as the launcher's environment tells."""
+    variable = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}.get(launcher)
+    return int(os.environ.get(variable, 0)) if variable else 0
+
+
+def check_gpus(asked: int) -> None:
+    """Raise a `ConfigError` if this machine has GPUs but fewer than `asked`; without any, gloo runs on the CPU."""
+    found = torch.cuda.device_count()
+    if torch.cuda.is_available() and found < asked:
+        raise ConfigError(f"{asked} GPUs asked, {found} found: pass {found}, or see CUDA_VISIBLE_DEVICES")
+
+
+def train(config: Config, hook: ResultHook, progress: bool = False) -> Outcome:
+    """Train `config` to its end and score the final weights; a finished run that is resumed is only scored."""
+    runner = _runner(config, hook, progress)
+    runner.train()
+    if not hook.scored(runner.iter):
+        runner.val()
+    return _outcome(runner, hook)
+
+
+def test(config: Config, hook: ResultHook, progress: bool = False, dump: str | None = None) -> Outcome:
+    """Score the detector or segmentor in `config.load_from`; `dump` is a .pkl file for its raw predictions."""
+    checkpoint, config.load_from = config.load_from, None
+    runner = _runner(config, hook, progress)
+    _load_completely(runner, checkpoint)
+    if dump is not None:
+        from mmengine.evaluator import DumpResults
+
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=dump))
+    runner.test()
+    return _outcome(runner, hook)
+
+
+def _load_completely(runner: Runner, checkpoint: str) -> None:
+    """Load all weights; mmengine's own way passes over what does not fit."""
+    try:
+        runner.load_checkpoint(checkpoint, map_location="cpu", strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise CheckpointError(f"{checkpoint}: does not fit the config's model: {reason}") from error
+
+
+def _runner(config: Config, hook: ResultHook, progress: bool) -> Runner:
+    _start_processes(config)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(hook)
+    if progress:
+        runner.register_hook(ProgressBarHook())
+        _quieten(runner)
+    return runner
+
+
+def _start_processes(config: Config) -> None:
+    """Join the process group where mmengine cannot: it asks for a CUDA device even for gloo."""
+    if config.launcher == "none" or dist.is_initialized() or torch.cuda.is_available():
+        return
+    if config.launcher != "pytorch":
+        raise ConfigError(f"launcher {config.launcher} needs GPUs; on CPUs use tools/dist_train.sh")
+    dist.init_process_group("gloo")
+
+
+def _quieten(runner: Runner) -> None:
+    """Leave the terminal to the progress bar; the log file keeps every line."""
+    for handler in runner.logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.ERROR)
+
+
+def _outcome(runner: Runner, hook: ResultHook) -> Outcome:
+    last = Path(runner.work_dir, "last_checkpoint")
+    checkpoint = Path(last.read_text().strip()) if is_main_process() and last.is_file() else None
+    log = Path(runner.log_dir) / f"{runner.timestamp}.log"
+    return Outcome(hook.scores or {}, dict(hook.seconds), Path(runner.work_dir), checkpoint, log)

@@ -1,0 +1,112 @@
+"""Hooks of a run: provenance in every checkpoint, the last scores kept, a progress bar."""
+
+import time
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ResultHook(Hook):
+    """Keeps the scores of the last evaluation and writes the run's provenance into every checkpoint it saves."""
+
+    def __init__(self, provenance: dict):
+        self.provenance = provenance
+        self.scores: dict[str, float] | None = None
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
+        self._iteration_scored = -1
+        self._started = 0.0
+        self._evaluated_in_training = 0.0
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint["flsl_bench"] = self.provenance
+
+    def before_train(self, runner) -> None:
+        self._train_started = time.monotonic()
+
+    def after_train(self, runner) -> None:
+        self.seconds["train"] = time.monotonic() - self._train_started - self._evaluated_in_training
+
+    def before_val(self, runner) -> None:
+        self._started = time.monotonic()
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics)
+        self._evaluated_in_training += self.seconds["evaluate"]
+        self._iteration_scored = runner.iter
+
+    before_test = before_val
+
+    def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        self._keep(metrics)
+
+    def scored(self, iteration: int) -> bool:
+        """Whether the scores kept are those of the weights after `iteration`."""
+        return self.scores is not None and self._iteration_scored == iteration
+
+    def _keep(self, metrics: dict[str, float] | None) -> None:
+        self.scores = dict(metrics or {})
+        self.seconds["evaluate"] = time.monotonic() - self._started
+
+
+class ProgressBarHook(Hook):
+    """A bar over training and one over each evaluation, on standard error of the main process."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self):
+        self._bars: Progress | None = None
+        self._training = self._evaluation = None
+
+    def before_train(self, runner) -> None:
+        self._training = self._add("train", runner.max_iters, runner.iter)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        loss = f"loss {float(outputs['loss']):.3f}" if outputs and "loss" in outputs else ""
+        self._step(self._training, loss)
+
+    def after_train(self, runner) -> None:
+        self._finish(self._training)
+
+    def before_val_epoch(self, runner) -> None:
+        self._evaluation = self._add("evaluate", len(runner.val_dataloader), 0)
+
+    def before_test_epoch(self, runner) -> None:
+        self._evaluation = self._add("evaluate", len(runner.test_dataloader), 0)
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._step(self._evaluation)
+
+    after_test_iter = after_val_iter
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        self._finish(self._evaluation)
+
+    after_test_epoch = after_val_epoch
+
+    def _add(self, what: str, total: int, done: int):
+        if not is_main_process():
+            return None
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description:<9}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self._bars.add_task(what, total=total, completed=done, note="")
+
+    def _step(self, bar, note: str = "") -> None:
+        if bar is not None:
+            self._bars.update(bar, advance=1, note=note)
+
+    def _finish(self, bar) -> None:
+        if bar is not None and all(task.finished for task in self._bars.tasks):
+            self._bars.stop()
+            self._bars = None

@@ -1,0 +1,60 @@
+"""Reading and writing mmengine's checkpoints safely: nothing in a file is executed, no file is left half-written."""
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import get_torch_safe_globals
+
+from flsl_bench.errors import CheckpointError
+from flsl_bench.files import atomic_path
+
+
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, each written in one step, so that a killed run leaves only whole checkpoints."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        with atomic_path(filepath) as temporary:
+            temporary.write_bytes(obj)
+
+
+def load_detector_checkpoint(filename: str, map_location: str | None = None) -> dict:
+    """A checkpoint that training wrote, read with `weights_only=True`; mmengine would fall back to unsafe pickle.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds objects that could run code.
+    """
+    path = Path(filename)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        reason = re.sub(r"\s+", " ", str(error).split("Please file")[0])[:300]
+        raise CheckpointError(f"{path}: refused, since it holds more than weights and plain values: {reason}") from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint to resume from: the one `last_checkpoint` names, or else the one of the most iterations.
+
+    The pointer is written by mmengine in place, so a kill can leave it empty; the checkpoints themselves are whole.
+    """
+    work_dir = Path(work_dir)
+    pointer = work_dir / "last_checkpoint"
+    if pointer.is_file():
+        named = pointer.read_text().strip()
+        candidate = work_dir / Path(named).name  # the folder may have been moved since
+        if named and candidate.is_file():
+            return candidate
+    numbered = [(int(match[1]), path) for path in work_dir.glob("*.pth") if (match := re.search(r"_(\d+)$", path.stem))]
+    return max(numbered)[1] if numbered else None
+
+
+register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+CheckpointLoader.register_scheme(prefixes="", loader=load_detector_checkpoint, force=True)

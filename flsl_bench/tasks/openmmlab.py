@@ -1,0 +1,369 @@
+"""Benchmarks that OpenMMLab trains and tests: from a config to a record. `tools/train.py` and `test.py` end here."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flsl_bench.checkpoints import Facts, load_checkpoint
+from flsl_bench.errors import ConfigError, FlslBenchError
+from flsl_bench.paths import CHECKOUT
+from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, Weights, record_key
+from flsl_bench.results.store import Store
+from flsl_bench.tasks import provenance
+from flsl_bench.tasks.base import Plan, Task, get
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from flsl_bench.openmmlab.execution import Outcome
+
+DEFAULT_RESULTS = CHECKOUT / "results"
+
+
+@dataclass
+class Job:
+    """One run of a config."""
+
+    config: "Config"  # ready to run
+    weights: Weights | None  # None: a detector that was trained elsewhere
+    deviations: dict[str, Any]
+    precision: str
+    processes: int
+    model: str
+    results: Path
+    overwrite: bool
+    command: list[str]
+    progress: bool = False
+    testing: bool = False  # a fine-tuned checkpoint is scored, nothing is trained
+    splits: dict[str, Split] = field(default_factory=dict)  # filled by `check`
+
+    @property
+    def seed(self) -> int:
+        return int(self.config.randomness.get("seed") or 0)
+
+    @property
+    def protocol(self) -> Protocol:
+        return Protocol(
+            name=self.config.protocol.name, version=self.config.protocol.version, deviations=self.deviations
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """What a fine-tuned checkpoint must carry for its test to give the same record."""
+        return {
+            "weights": self.weights.model_dump() if self.weights else None,
+            "deviations": self.deviations,
+            "splits": {name: split.model_dump() for name, split in self.splits.items()},
+            "seed": self.seed,
+            "model": self.model,
+            "backbone": self._backbone(),
+        }
+
+    def _backbone(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.model.backbone.to_dict().items() if key != "init_cfg"}
+
+
+class OpenMMLabTask(Task):
+    """A task whose config trains a model on one data set and whose evaluator yields the task's metrics."""
+
+    data_name: str
+
+    def inspect_data(self, config: "Config", splits: Sequence[str]) -> dict[str, Split]:
+        """Check `splits` ("train", "val") and give their fingerprints; raises `DataError` at the first fault."""
+        raise NotImplementedError
+
+    def evaluator(self) -> str:
+        """Library and version that computes the metrics."""
+        raise NotImplementedError
+
+    def data_deviations(self, splits: Mapping[str, Split]) -> dict[str, Any]:
+        """How the data differ from the official splits."""
+        raise NotImplementedError
+
+    def check(self, job: Job) -> list[str]:
+        problems = [p for p in (_writable(job.config.work_dir), _writable(job.results)) if p]
+        try:
+            job.splits |= self.inspect_data(job.config, ("val",) if job.testing else ("train", "val"))
+            job.deviations.update(self.data_deviations(job.splits))
+        except FlslBenchError as error:
+            problems.append(str(error))
+        return problems
+
+    def plan(self, job: Job) -> Plan:
+        store = Store(job.results)
+        key = self._key(job)
+        loop = job.config.train_cfg
+        length = f"{loop.max_epochs} epochs" if "max_epochs" in loop else f"{loop.max_iters} iterations"
+        steps = [f"train {job.model} for {length} on {job.processes} device(s), {job.precision}", "score", "record"]
+        return Plan(self.name, job.model, store.path(job.model, self.name, key), store.find(job.model, self.name, key), steps)
+
+    def run(self, job: Job) -> "Outcome":
+        from flsl_bench.openmmlab import execution, hooks
+
+        return execution.train(job.config, hooks.ResultHook(job.provenance()), job.progress)
+
+    def collect(self, job: Job, outcome: "Outcome") -> Record:
+        from flsl_bench import ops
+
+        return Record(
+            key=self._key(job),
+            model=job.model,
+            task=self.name,
+            protocol=job.protocol,
+            metrics=self._metrics(outcome.scores),
+            weights=job.weights,
+            data=self._data(job),
+            seed=job.seed,
+            environment=provenance.environment(
+                devices=job.processes,
+                precision=job.precision,
+                operators=str(ops.provider()),
+                evaluator=self.evaluator(),
+            ),
+            command=job.command,
+            git_commit=provenance.git_commit(),
+            finished=datetime.now(timezone.utc).replace(microsecond=0),
+            seconds={name: round(value, 1) for name, value in outcome.seconds.items()},
+            artifacts={"log": str(outcome.log)} | ({"checkpoint": str(outcome.checkpoint)} if outcome.checkpoint else {}),
+        )
+
+    def _metrics(self, scores: Mapping[str, float]) -> list[Metric]:
+        values = {key.split("/")[-1]: value for key, value in scores.items()}
+        return [
+            Metric(name=m.name, value=values.get(m.name), unit=m.unit, higher_is_better=m.higher_is_better)
+            for m in self.metrics
+        ]
+
+    def _data(self, job: Job) -> Data:
+        return Data(name=self.data_name, splits=job.splits)
+
+    def _key(self, job: Job) -> str:
+        return record_key(job.weights, self.name, job.protocol, self._data(job), job.seed)
+
+
+def prepare_training(
+    config_file: str | os.PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    launcher: str = "none",
+    processes: int | None = None,
+    results: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    command: list[str] | None = None,
+    progress: bool = False,
+) -> Job:
+    """A job that trains `config_file`. `resume` is "auto" or a checkpoint; `processes` defaults to the launcher's."""
+    from flsl_bench.openmmlab import config as configs
+    from flsl_bench.openmmlab import execution
+
+    config = configs.load_config(config_file, dict(options or {}))
+    config.launcher = launcher
+    if amp:
+        config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if auto_scale_lr:
+        config.auto_scale_lr.enable = True
+    deviations = configs.protocol_deviations(config)
+    processes = processes or execution.process_count(launcher)
+    deviations |= _batch_deviation(config, processes)
+    configs.apply_knobs(config)
+    facts = _init_facts(config, (options or {}).get("model.backbone.class_token"))
+    configs.fit_backbone(config, facts)
+    amp_asked = config.optim_wrapper.type == "AmpOptimWrapper"
+    precision = configs.fit_device(config)
+    if amp_asked and precision == "fp32":
+        deviations["precision"] = precision
+    config.work_dir = work_dir or config.get("work_dir") or configs.default_work_dir(config_file)
+    weights = weights_of(facts)
+    job = Job(
+        config=config,
+        weights=weights,
+        deviations=deviations,
+        precision=precision,
+        processes=processes,
+        model=config.get("model_name") or model_name(weights),
+        results=Path(results or DEFAULT_RESULTS),
+        overwrite=overwrite,
+        command=command or [],
+        progress=progress,
+    )
+    _resume(job, resume)
+    return job
+
+
+def prepare_test(
+    config_file: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    *,
+    options: Mapping[str, Any] | None = None,
+    work_dir: str | None = None,
+    launcher: str = "none",
+    processes: int | None = None,
+    results: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    command: list[str] | None = None,
+    progress: bool = False,
+) -> Job:
+    """A job that scores a fine-tuned `checkpoint`; how it was trained is read from the file itself."""
+    from flsl_bench.openmmlab import config as configs
+    from flsl_bench.openmmlab import execution
+    from flsl_bench.openmmlab.storage import load_detector_checkpoint
+
+    config = configs.load_config(config_file, dict(options or {}))
+    config.launcher = launcher
+    told = load_detector_checkpoint(str(checkpoint), map_location="cpu").get("flsl_bench", {})
+    deviations = told.get("deviations", {}) | _test_deviations(configs.protocol_deviations(config))
+    configs.apply_knobs(config)
+    config.model.backbone.update(told.get("backbone", {}))
+    config.model.backbone.init_cfg = None
+    config.randomness.seed = told.get("seed", config.randomness.get("seed"))
+    config.load_from = str(checkpoint)
+    config.work_dir = work_dir or config.get("work_dir") or configs.default_work_dir(config_file)
+    return Job(
+        config=config,
+        weights=Weights(**told["weights"]) if told.get("weights") else None,
+        deviations=deviations,
+        precision=configs.fit_device(config),
+        processes=processes or execution.process_count(launcher),
+        model=config.get("model_name") or told.get("model") or Path(checkpoint).stem,
+        results=Path(results or DEFAULT_RESULTS),
+        overwrite=overwrite,
+        command=command or [],
+        progress=progress,
+        testing=True,
+        splits={name: Split(**split) for name, split in told.get("splits", {}).items()},
+    )
+
+
+def check(job: Job) -> None:
+    """Raise one error that lists everything which would stop the job."""
+    problems = get(job.config.task).check(job)
+    if problems:
+        raise ConfigError(problems[0] if len(problems) == 1 else "\n".join(["several problems:", *problems]))
+
+
+def train(job: Job, checked: bool = False) -> Record | None:
+    """Train, score and record; the finished record at once if it is there. None on all processes but the first.
+
+    `checked`: a launcher has run `check` and `finished` before it started the processes.
+    """
+    main = _is_main(job)
+    if main or not checked:
+        check(job)
+    if not checked and (done := finished(job)) is not None:
+        return done if main else None
+    task = get(job.config.task)
+    outcome = task.run(job)
+    if not main:
+        return None
+    record = task.collect(job, outcome)
+    Store(job.results).save(record, overwrite=job.overwrite)
+    return record
+
+
+def finished(job: Job) -> Record | None:
+    """The record that the checked `job` would make, if it is there and not to be overwritten."""
+    return None if job.overwrite else get(job.config.task).plan(job).done
+
+
+def test(job: Job, dump: str | None = None) -> tuple[dict[str, float], Record | None]:
+    """Score a fine-tuned checkpoint: the metrics, and the record if the file tells what it was trained from.
+
+    A record that is there stays as it is unless the job says overwrite.
+    """
+    from flsl_bench.openmmlab import execution, hooks
+
+    task = get(job.config.task)
+    main = _is_main(job)
+    if main:
+        check(job)
+    outcome = execution.test(job.config, hooks.ResultHook(job.provenance()), job.progress, dump)
+    if not main or job.weights is None:
+        return outcome.scores, None
+    record = finished(job) or task.collect(job, outcome)
+    Store(job.results).save(record, overwrite=True)
+    return outcome.scores, record
+
+
+def weights_of(facts: Facts) -> Weights:
+    """The record's account of a checkpoint."""
+    architecture = facts.architecture
+    return Weights(
+        file=Path(facts.path).name,
+        sha256=facts.sha256,
+        format=facts.format,
+        branch=facts.branch,
+        arch=architecture.name,
+        patch_size=architecture.patch_size,
+        num_heads=architecture.num_heads,
+        heads_source=facts.heads_source,
+        prefix_tokens=architecture.prefix_tokens,
+    )
+
+
+def model_name(weights: Weights) -> str:
+    """Folder name of a model's records: the file's stem, and digits of its hash since names like `checkpoint` recur."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", Path(weights.file).stem).strip("._-+") or "model"
+    return f"{stem}-{weights.sha256[:8]}"
+
+
+def _init_facts(config: "Config", class_token: bool | None) -> Facts:
+    backbone = config.model.backbone
+    if not config.init_checkpoint:
+        raise ConfigError("init_checkpoint is not set: pass --cfg-options init_checkpoint=FILE, the weights to evaluate")
+    return load_checkpoint(
+        config.init_checkpoint,
+        num_heads=backbone.get("num_heads"),
+        force_heads=backbone.get("force_heads", False),
+        class_token=class_token,
+    ).facts
+
+
+def _batch_deviation(config: "Config", processes: int) -> dict[str, int]:
+    batch = config.train_dataloader.batch_size * processes * config.optim_wrapper.get("accumulative_counts", 1)
+    return {} if batch == config.protocol.global_batch_size else {"global_batch_size": batch}
+
+
+def _test_deviations(deviations: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that act in a test; what training settings were is told by the checkpoint."""
+    training = ("train_", "optim_wrapper.", "param_scheduler.", "auto_scale_lr.", "model.train_cfg.", "model.backbone.")
+    return {key: value for key, value in deviations.items() if not key.startswith(training)}
+
+
+def _resume(job: Job, resume: str | None) -> None:
+    """Point the config at the checkpoint to go on from, if there is one and it is of the same run."""
+    from flsl_bench.openmmlab.storage import latest_checkpoint, load_detector_checkpoint
+
+    if resume is None:
+        return
+    path = latest_checkpoint(job.config.work_dir) if resume == "auto" else Path(resume)
+    if path is None:
+        return
+    told = load_detector_checkpoint(str(path), map_location="cpu").get("flsl_bench") or {}
+    for name, own in (("weights", job.weights.model_dump()), ("seed", job.seed)):
+        if name in told and told[name] != own:
+            raise ConfigError(f"{path}: was trained with other {name}: pass another --work-dir, or do not resume")
+    job.config.resume, job.config.load_from = True, str(path)
+
+
+def _is_main(job: Job) -> bool:
+    from flsl_bench.openmmlab.execution import process_rank
+
+    return process_rank(job.config.launcher) == 0
+
+
+def _writable(folder: str | os.PathLike) -> str | None:
+    """A problem if nothing can be written into `folder`, which is made if need be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return f"{folder}: cannot be written ({error.strerror}); choose another --work-dir or --results-dir"

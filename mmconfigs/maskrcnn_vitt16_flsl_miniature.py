@@ -1,0 +1,50 @@
+# The demo: a small ViT and small heads, trained on the miniature COCO within minutes on a CPU. Everything that
+# differs from the published recipe is here; its numbers say that the machinery works and nothing more.
+_base_ = "maskrcnn_vits16_flsl.py"
+
+data_root = "data/miniature/coco"
+init_checkpoint = "checkpoints/demo_vitt16.pth"
+
+_channels = 64
+_scale = (288, 240)
+
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, embed_dim=192, depth=4, num_heads=3), taps=(0, 1, 2, 3), drop_path=0.0),
+    neck=dict(in_channels=[192] * 4, out_channels=_channels),
+    rpn_head=dict(in_channels=_channels, feat_channels=_channels),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=_channels),
+        bbox_head=dict(in_channels=_channels, fc_out_channels=256),
+        mask_roi_extractor=dict(out_channels=_channels),
+        mask_head=dict(num_convs=2, in_channels=_channels, conv_out_channels=_channels),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=64))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250)),
+)
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="Resize", scale=_scale, keep_ratio=True),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=_scale, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]
+train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+train_cfg = dict(max_epochs=20, val_interval=20)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type="MultiStepLR", begin=0, end=20, by_epoch=True, milestones=[16, 19], gamma=0.1),
+]
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=1))

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Write the result tables, the papers' figures and what was measured, as markdown, CSV and LaTeX."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from flsl_bench.cli import run_tool
+from flsl_bench.paths import CHECKOUT
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results-dir", type=Path, help="folder of the records (default: results/ of the checkout)")
+    parser.add_argument("--out", type=Path, help="folder for the tables (default: tables/ in the results folder)")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    arguments = parse_args()
+    from flsl_bench.results.reported import load_reported
+    from flsl_bench.results.store import Store
+    from flsl_bench.results.tables import write_tables
+
+    results = arguments.results_dir or CHECKOUT / "results"
+    out = arguments.out or results / "tables"
+    written = write_tables(load_reported(), Store(results).records(), out)
+    for path in written:
+        print(path)
+    if not written:
+        print(f"{out}: up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
