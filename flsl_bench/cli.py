@@ -1,15 +1,145 @@
 """The command `flsl-bench`: parses, calls, prints. This module is the only place that exits."""
 
+import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from flsl_bench.errors import FlslBenchError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__.splitlines()[0], rich_markup_mode=None)
+checkpoint_app = typer.Typer(no_args_is_help=True, help="What a weight file is, and a clean copy of its backbone.")
+app.add_typer(checkpoint_app, name="checkpoint")
+
+Branch = Annotated[str | None, typer.Option(help="teacher, student, ...: which network of the file.")]
+Heads = Annotated[int | None, typer.Option(help="Number of attention heads, where the file does not tell it.")]
+ClassToken = Annotated[
+    bool | None, typer.Option(help="Whether a CLS token is in the sequence, where the tensors leave it open.")
+]
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a tool's `main` and exit with its code; an error that a user can mend is one line and code 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
         sys.exit(main() or 0)
     except FlslBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def main() -> None:
+    """Entry point of `flsl-bench`."""
+    run_tool(app)
+
+
+@app.command()
+def demo(
+    work_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path("work_dirs/demo"),
+    overwrite: Annotated[bool, typer.Option(help="Run again although its record is there.")] = False,
+) -> None:
+    """From a checkpoint in FLSL's layout to a COCO table, on a miniature COCO, within minutes on a CPU."""
+    from flsl_bench.demo import run_demo
+
+    run_demo(work_dir, overwrite)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what is missing, and the pip line that cures it. Exit code 1 if something must be cured."""
+    from rich.console import Console
+
+    from flsl_bench.doctor import diagnose
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)  # a wrapped pip line cannot be copied
+    findings = diagnose()
+    for finding in findings:
+        console.print(f"{finding.state:<8}{finding.name:<22}{finding.detail}")
+        if finding.cure:
+            console.print(f"{'':<30}{finding.cure}")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def results(
+    results_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the records (default: results/ of the checkout).")
+    ] = None,
+) -> None:
+    """List the finished records."""
+    from rich.console import Console
+
+    from flsl_bench.paths import CHECKOUT
+    from flsl_bench.results.store import Store
+    from flsl_bench.results.terminal import results_overview
+
+    store = Store(results_dir or CHECKOUT / "results")
+    records = list(store.records())
+    if records:
+        Console().print(results_overview(records))
+    else:
+        print(f"no records in {store.root}")
+
+
+@checkpoint_app.command()
+def inspect(
+    file: Path,
+    branch: Branch = None,
+    num_heads: Heads = None,
+    class_token: ClassToken = None,
+    json: Annotated[bool, typer.Option("--json", help="All facts as JSON.")] = False,
+) -> None:
+    """Format, architecture, heads and where their number came from, key coverage, SHA-256.
+
+    Example: flsl-bench checkpoint inspect checkpoint.pth
+    """
+    import json as json_format
+
+    from flsl_bench.checkpoints import load_checkpoint
+
+    facts = load_checkpoint(file, branch=branch, num_heads=num_heads, class_token=class_token).facts
+    if json:
+        print(json_format.dumps(facts.to_dict(), indent=2))
+        return
+    for name, value in describe(facts):
+        print(f"{name:<14}{value}")
+
+
+@checkpoint_app.command()
+def convert(
+    file: Path,
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    branch: Branch = None,
+    num_heads: Heads = None,
+    class_token: ClassToken = None,
+) -> None:
+    """Write the clean backbone as safetensors, with what is known of it in the header.
+
+    Example: flsl-bench checkpoint convert checkpoint.pth flsl_vits16.safetensors
+    """
+    from flsl_bench.checkpoints import convert
+
+    facts = convert(file, out, branch=branch, num_heads=num_heads, class_token=class_token)
+    print(f"{out}: {facts.matched_keys} weights of {facts.architecture.name} from {facts.format}")
+
+
+def describe(facts) -> list[tuple[str, str]]:
+    """The facts of a checkpoint as pairs of a label and a text."""
+    architecture = facts.architecture
+    rows_of_patches, columns = architecture.position_grid
+    rows = [
+        ("file", facts.path),
+        ("format", facts.format + (f", {facts.branch}" if facts.branch else "")),
+        ("arch", f"{architecture.name}: width {architecture.embed_dim}, depth {architecture.depth}"),
+        ("patch", f"{architecture.patch_size}, positions {rows_of_patches}x{columns}"),
+        ("prefix tokens", str(architecture.prefix_tokens)),
+        ("heads", f"{architecture.num_heads} ({facts.heads_source})"),
+        ("keys", f"{facts.matched_keys} of the backbone's {facts.matched_keys} found"),
+        ("left over", ", ".join(facts.left_over) or "nothing"),
+        ("sha256", facts.sha256),
+    ]
+    return rows + [("note", note) for note in facts.notes]

@@ -25,7 +25,7 @@ def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, 
             position_grid=(224 // patch_size, 224 // patch_size),
             positions="fixed",
         )
-        head = {"head.mlp.0.weight": torch.randn(embed_dim, embed_dim) * 0.02, "head.mlp.0.bias": torch.zeros(embed_dim)}
+        head = {"head.mlp.0.weight": 0.02 * torch.randn(embed_dim, embed_dim)}
     backbone = {"cls_token": torch.zeros(1, 1, embed_dim), **vit.state_dict()}
     backbone = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
     content = {
@@ -42,3 +42,49 @@ def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, 
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     return path
+
+
+def run_demo(work_dir: Path, overwrite: bool = False) -> None:
+    """Make data and a checkpoint, evaluate it as the tools do, and print the table. A killed demo goes on from there.
+
+    Nothing is written outside `work_dir`; its records do not go to the checkout's results.
+    """
+    from rich.console import Console
+
+    from flsl_bench.checkpoints import load_checkpoint
+    from flsl_bench.cli import describe
+    from flsl_bench.datasets.miniature import make_coco
+    from flsl_bench.results.reported import load_reported
+    from flsl_bench.results.store import Store
+    from flsl_bench.results.tables import coco_table, print_record, terminal_table
+    from flsl_bench.tasks import openmmlab
+
+    console = Console(highlight=False)
+    console.rule("1. A miniature COCO in the real layout")
+    data = make_coco(work_dir / "data/coco")
+    console.print(str(data))
+
+    console.rule("2. A checkpoint in FLSL's release layout, random weights")
+    checkpoint = work_dir / "checkpoints/flsl_demo.pth"
+    if not checkpoint.is_file():
+        write_checkpoint(checkpoint, embed_dim=192, depth=4, num_heads=3, patch_size=16)
+    for name, value in describe(load_checkpoint(checkpoint).facts):
+        console.print(f"{name:<14}{value}", soft_wrap=True)
+
+    console.rule("3. Mask R-CNN on it")
+    job = openmmlab.prepare_training(
+        "mmconfigs/maskrcnn_vitt16_flsl_miniature.py",
+        options={"data_root": str(data), "init_checkpoint": str(checkpoint), "model_name": "flsl-demo"},
+        work_dir=str(work_dir / "coco"),
+        resume="auto",
+        results=work_dir / "results",
+        overwrite=overwrite,
+        command=["flsl-bench", "demo"],
+        progress=True,
+    )
+    record = openmmlab.train(job)
+
+    console.rule("4. The record and the table")
+    print_record(record, job.results, console)
+    console.print(terminal_table(coco_table(load_reported(), list(Store(job.results).records()))))
+    console.print("The weights were random and the data tiny: the figures say that the machinery works, no more.")

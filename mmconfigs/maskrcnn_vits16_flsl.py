@@ -7,5 +7,11 @@ _base_ = [
     "_base_/schedule_coco_1x.py",
 ]
 task = "coco"
-protocol = dict(name="coco_maskrcnn_vit_fpn_1x", version="1", reference="maskrcnn_vits16_flsl.py", global_batch_size=8)
+protocol = dict(
+    name="coco_maskrcnn_vit_fpn_1x",
+    version="1",
+    reference="maskrcnn_vits16_flsl.py",  # every difference from this file is recorded with the result
+    global_batch_size=8,
+    images=dict(train=118_287, val=5_000),
+)
 init_checkpoint = "checkpoints/flsl_vits16.pth"

@@ -2,6 +2,12 @@
 # differs from the published recipe is here; its numbers say that the machinery works and nothing more.
 _base_ = "maskrcnn_vits16_flsl.py"
 
+protocol = dict(
+    name="miniature_coco_maskrcnn",
+    reference="maskrcnn_vitt16_flsl_miniature.py",
+    global_batch_size=4,
+    images=dict(train=96, val=24),
+)
 data_root = "data/miniature/coco"
 init_checkpoint = "checkpoints/demo_vitt16.pth"
 
@@ -18,9 +24,7 @@ model = dict(
         mask_roi_extractor=dict(out_channels=_channels),
         mask_head=dict(num_convs=2, in_channels=_channels, conv_out_channels=_channels),
     ),
-    train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=64))
-    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250)),
 )
 
@@ -41,10 +45,10 @@ train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(pipeline=train
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=20, val_interval=20)
+train_cfg = dict(max_epochs=12, val_interval=12)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="MultiStepLR", begin=0, end=20, by_epoch=True, milestones=[16, 19], gamma=0.1),
+    dict(type="MultiStepLR", begin=0, end=12, by_epoch=True, milestones=[9, 11], gamma=0.1),
 ]
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
-default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=1))
+optim_wrapper = dict(_delete_=True, type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05))
+default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import re
 import zipfile
@@ -79,6 +80,7 @@ def allowed_globals() -> list[Any]:
     inert += [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
     return [
         argparse.Namespace,
+        codecs.encode,  # how pickle writes the bytes of a numpy scalar; torch 2.4 does not allow it by itself
         np.dtype,
         *sorted(dtypes, key=lambda dtype: dtype.__name__),
         *(_renamed(lambda *args: scalar(*args), f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),

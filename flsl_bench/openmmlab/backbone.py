@@ -127,7 +127,9 @@ class PlainViT(BaseModule):
     def _read_checkpoint(self) -> Checkpoint:
         path = self.init_cfg.get("checkpoint")
         if self.init_cfg.get("type") != "Pretrained" or not path:
-            raise ConfigError(f"model.backbone.init_cfg is {self.init_cfg}: use dict(type='Pretrained', checkpoint=FILE)")
+            raise ConfigError(
+                f"model.backbone.init_cfg is {self.init_cfg}: use dict(type='Pretrained', checkpoint=FILE)"
+            )
         return load_checkpoint(
             path,
             branch=self.init_cfg.get("branch"),

@@ -5,6 +5,8 @@ from mmengine.registry import METRICS
 
 from flsl_bench.metrics.coco import average_precision, engine_version
 
+_KINDS = {"bbox": "box", "segm": "mask"}
+
 
 @METRICS.register_module()
 class CocoAP(CocoMetric):
@@ -15,7 +17,6 @@ class CocoAP(CocoMetric):
     """
 
     default_prefix = "coco"
-    names = {"bbox": "box", "segm": "mask"}
 
     @property
     def engine(self) -> str:
@@ -28,10 +29,8 @@ class CocoAP(CocoMetric):
         scores = {}
         for iou_type in self.metrics:
             detections = [d for p in predictions for d in self._detections(p, iou_type)]
-            statistics = average_precision(
-                self._coco_api.dataset, detections, iou_type, category_ids=self.cat_ids
-            )
-            scores |= {f"{self.names[iou_type]}_{k}": v for k, v in statistics.items() if v is not None}
+            statistics = average_precision(self._coco_api.dataset, detections, iou_type, category_ids=self.cat_ids)
+            scores |= {f"{_KINDS[iou_type]}_{k}": v for k, v in statistics.items() if v is not None}
         return scores
 
     def _detections(self, prediction: dict, iou_type: str) -> list[dict]:

@@ -42,6 +42,8 @@ _NOT_PROTOCOL = (
     "randomness.seed",
     "resume",
     "test_evaluator.ann_file",
+    "test_pipeline",  # a name of the config files; what acts are the loaders' copies
+    "train_pipeline",
     "val_evaluator.ann_file",
     "vis_backends",
     "visualizer",
@@ -132,9 +134,7 @@ def fit_device(config: Config) -> str:
     if not torch.cuda.is_available():
         config.env_cfg.dist_cfg.backend = "gloo"
         if config.launcher != "none":  # mmengine would hand a GPU's number to DistributedDataParallel
-            config.model_wrapper_cfg = dict(
-                type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
-            )
+            config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
         if wrapper.type == "AmpOptimWrapper":
             wrapper.type = "OptimWrapper"
             for field in ("loss_scale", "dtype"):
@@ -150,15 +150,21 @@ def _is_protocol(key: str) -> bool:
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested dicts as dotted paths; lists are leaves unless they hold dicts."""
+    """Leaves of nested dicts as dotted paths; a list, a pipeline too, is one leaf."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flatten(item, f"{prefix}{key}.")
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, (dict, list, tuple)) for item in value):
-        for index, item in enumerate(value):
-            yield from _flatten(item, f"{prefix}{index}.")
     else:
-        yield prefix.rstrip("."), list(value) if isinstance(value, tuple) else value
+        yield prefix.rstrip("."), _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, as JSON knows them."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:

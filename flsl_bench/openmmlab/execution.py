@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from flsl_bench.errors import CheckpointError, ConfigError
 from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
+from flsl_bench.openmmlab.storage import latest_checkpoint
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
@@ -23,9 +23,7 @@ class Outcome:
 
     scores: dict[str, float]
     seconds: dict[str, float]
-    work_dir: Path
-    checkpoint: Path | None
-    log: Path
+    artifacts: dict[str, Path]
 
 
 def process_count(launcher: str) -> int:
@@ -105,7 +103,8 @@ def _quieten(runner: Runner) -> None:
 
 
 def _outcome(runner: Runner, hook: ResultHook) -> Outcome:
-    last = Path(runner.work_dir, "last_checkpoint")
-    checkpoint = Path(last.read_text().strip()) if is_main_process() and last.is_file() else None
-    log = Path(runner.log_dir) / f"{runner.timestamp}.log"
-    return Outcome(hook.scores or {}, dict(hook.seconds), Path(runner.work_dir), checkpoint, log)
+    artifacts = {"log": Path(runner.log_dir) / f"{runner.timestamp}.log"}
+    checkpoint = latest_checkpoint(runner.work_dir)
+    if checkpoint is not None:
+        artifacts["checkpoint"] = checkpoint
+    return Outcome(hook.scores or {}, dict(hook.seconds), artifacts)

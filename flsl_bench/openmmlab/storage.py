@@ -35,7 +35,7 @@ def load_detector_checkpoint(filename: str, map_location: str | None = None) -> 
             return torch.load(path, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         reason = re.sub(r"\s+", " ", str(error).split("Please file")[0])[:300]
-        raise CheckpointError(f"{path}: refused, since it holds more than weights and plain values: {reason}") from error
+        raise CheckpointError(f"{path}: refused, it holds more than weights and plain values: {reason}") from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
 

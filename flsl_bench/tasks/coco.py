@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flsl_bench.datasets.coco import OFFICIAL_IMAGES, SplitFiles, inspect_split
+from flsl_bench.datasets.coco import SplitFiles, inspect_split
 from flsl_bench.metrics.coco import STATISTICS, engine_version
 from flsl_bench.results.record import Split
 from flsl_bench.tasks.base import MetricSpec
@@ -27,13 +27,6 @@ class Coco(OpenMMLabTask):
 
     def evaluator(self) -> str:
         return engine_version()
-
-    def data_deviations(self, splits: Mapping[str, Split]) -> dict[str, Any]:
-        return {
-            f"data.{split}_images": splits[split].images
-            for split, official in OFFICIAL_IMAGES.items()
-            if split in splits and splits[split].images != official
-        }
 
 
 def _inspect(dataset: Mapping[str, Any]) -> Split:

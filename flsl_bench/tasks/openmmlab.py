@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,15 +80,11 @@ class OpenMMLabTask(Task):
         """Library and version that computes the metrics."""
         raise NotImplementedError
 
-    def data_deviations(self, splits: Mapping[str, Split]) -> dict[str, Any]:
-        """How the data differ from the official splits."""
-        raise NotImplementedError
-
     def check(self, job: Job) -> list[str]:
         problems = [p for p in (_writable(job.config.work_dir), _writable(job.results)) if p]
         try:
             job.splits |= self.inspect_data(job.config, ("val",) if job.testing else ("train", "val"))
-            job.deviations.update(self.data_deviations(job.splits))
+            job.deviations |= _data_deviations(job.config, job.splits)
         except FlslBenchError as error:
             problems.append(str(error))
         return problems
@@ -99,7 +95,8 @@ class OpenMMLabTask(Task):
         loop = job.config.train_cfg
         length = f"{loop.max_epochs} epochs" if "max_epochs" in loop else f"{loop.max_iters} iterations"
         steps = [f"train {job.model} for {length} on {job.processes} device(s), {job.precision}", "score", "record"]
-        return Plan(self.name, job.model, store.path(job.model, self.name, key), store.find(job.model, self.name, key), steps)
+        identity = (job.model, self.name, key)
+        return Plan(self.name, job.model, store.path(*identity), store.find(*identity), steps)
 
     def run(self, job: Job) -> "Outcome":
         from flsl_bench.openmmlab import execution, hooks
@@ -107,8 +104,9 @@ class OpenMMLabTask(Task):
         return execution.train(job.config, hooks.ResultHook(job.provenance()), job.progress)
 
     def collect(self, job: Job, outcome: "Outcome") -> Record:
-        from flsl_bench import ops
+        from flsl_bench.ops import provider
 
+        operators = provider()
         return Record(
             key=self._key(job),
             model=job.model,
@@ -121,14 +119,14 @@ class OpenMMLabTask(Task):
             environment=provenance.environment(
                 devices=job.processes,
                 precision=job.precision,
-                operators=str(ops.provider()),
+                operators=f"{operators.name} {operators.version}",
                 evaluator=self.evaluator(),
             ),
             command=job.command,
             git_commit=provenance.git_commit(),
             finished=datetime.now(timezone.utc).replace(microsecond=0),
             seconds={name: round(value, 1) for name, value in outcome.seconds.items()},
-            artifacts={"log": str(outcome.log)} | ({"checkpoint": str(outcome.checkpoint)} if outcome.checkpoint else {}),
+            artifacts={name: str(path) for name, path in outcome.artifacts.items()},
         )
 
     def _metrics(self, scores: Mapping[str, float]) -> list[Metric]:
@@ -317,7 +315,7 @@ def model_name(weights: Weights) -> str:
 def _init_facts(config: "Config", class_token: bool | None) -> Facts:
     backbone = config.model.backbone
     if not config.init_checkpoint:
-        raise ConfigError("init_checkpoint is not set: pass --cfg-options init_checkpoint=FILE, the weights to evaluate")
+        raise ConfigError("init_checkpoint is not set: say which weights by --cfg-options init_checkpoint=FILE")
     return load_checkpoint(
         config.init_checkpoint,
         num_heads=backbone.get("num_heads"),
@@ -329,6 +327,15 @@ def _init_facts(config: "Config", class_token: bool | None) -> Facts:
 def _batch_deviation(config: "Config", processes: int) -> dict[str, int]:
     batch = config.train_dataloader.batch_size * processes * config.optim_wrapper.get("accumulative_counts", 1)
     return {} if batch == config.protocol.global_batch_size else {"global_batch_size": batch}
+
+
+def _data_deviations(config: "Config", splits: Mapping[str, Split]) -> dict[str, int]:
+    """Splits that have another number of images than the protocol's."""
+    return {
+        f"data.{name}_images": splits[name].images
+        for name, images in config.protocol.images.items()
+        if name in splits and splits[name].images != images
+    }
 
 
 def _test_deviations(deviations: Mapping[str, Any]) -> dict[str, Any]:
