@@ -10,7 +10,7 @@ import typer
 
 from flsl_bench.errors import FlslBenchError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__.splitlines()[0], rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="What a weight file is, and a clean copy of its backbone.")
 app.add_typer(checkpoint_app, name="checkpoint")
 

@@ -76,7 +76,7 @@ def run_demo(work_dir: Path, overwrite: bool = False) -> None:
         "mmconfigs/maskrcnn_vitt16_flsl_miniature.py",
         options={"data_root": str(data), "init_checkpoint": str(checkpoint), "model_name": "flsl-demo"},
         work_dir=str(work_dir / "coco"),
-        resume="auto",
+        resume=None if overwrite else "auto",
         results=work_dir / "results",
         overwrite=overwrite,
         command=["flsl-bench", "demo"],

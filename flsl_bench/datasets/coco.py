@@ -104,12 +104,18 @@ def _check_references(path: Path, content: dict) -> None:
                 raise DataError(f"{path}: annotation {annotation['id']}: {field} {annotation[field]} is not defined")
 
 
+_TYPES = {"file_name": str, **dict.fromkeys(("id", "image_id", "category_id"), (int, str))}
+
+
 def _identities(path: Path, content: dict, field: str, required: tuple[str, ...]) -> set[int]:
     known = set()
     for index, entry in enumerate(content[field]):
         missing = [name for name in required if not isinstance(entry, dict) or name not in entry]
         if missing:
             raise DataError(f"{path}: {field}[{index}]: field {missing[0]} is missing")
+        wrong = [name for name in required if not isinstance(entry[name], _TYPES.get(name, object))]
+        if wrong:
+            raise DataError(f"{path}: {field}[{index}]: field {wrong[0]} is a {type(entry[wrong[0]]).__name__}")
         if entry["id"] in known:
             raise DataError(f"{path}: {field}[{index}]: id {entry['id']} is used twice")
         known.add(entry["id"])

@@ -85,7 +85,8 @@ def _load(coco_class: type, ground_truth: str | os.PathLike | dict):
     if not isinstance(ground_truth, dict):
         ground_truth = json.loads(Path(ground_truth).read_text(encoding="utf-8"))
     coco = coco_class()
-    coco.dataset = ground_truth
+    # Both engines write into annotations and detections: they get copies.
+    coco.dataset = {**ground_truth, "annotations": [dict(a) for a in ground_truth["annotations"]]}
     coco.createIndex()
     return coco
 
@@ -95,7 +96,7 @@ def _results(coco_class: type, truth, detections: Sequence[dict]):
         unknown = {d["image_id"] for d in detections} - set(truth.imgs)
         if unknown:
             raise DataError(f"detections name {len(unknown)} images that the ground truth has not, e.g. {min(unknown)}")
-        return truth.loadRes(list(detections))
+        return truth.loadRes([dict(d) for d in detections])
     # loadRes looks into the first detection; without any, an empty result is built by hand.
     empty = coco_class()
     empty.dataset = {**truth.dataset, "annotations": []}

@@ -4,8 +4,14 @@ Importing this package makes the suite's parts known to mmengine's root registri
 all find them, and provides the operators that mmdet needs. Configs do it by `custom_imports`.
 """
 
+import contextlib
+import io
+
 from flsl_bench import ops
 
 ops.install()  # before anything below can import mmcv.ops
+
+with contextlib.redirect_stdout(io.StringIO()):  # mmdet announces on import which optional products are missing
+    import mmdet.datasets  # noqa: F401
 
 from flsl_bench.openmmlab import backbone, coco_metric, hooks, layer_decay, storage  # noqa: E402, F401

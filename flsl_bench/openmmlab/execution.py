@@ -1,13 +1,15 @@
 """Running a prepared config: the process group, the runner, training and testing."""
 
-import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from flsl_bench.errors import CheckpointError, ConfigError
@@ -46,24 +48,27 @@ def check_gpus(asked: int) -> None:
 
 
 def train(config: Config, hook: ResultHook, progress: bool = False) -> Outcome:
-    """Train `config` to its end and score the final weights; a finished run that is resumed is only scored."""
-    runner = _runner(config, hook, progress)
-    runner.train()
-    if not hook.scored(runner.iter):
-        runner.val()
+    """Train `config` to its end and score the final weights; a finished run that is resumed is only scored.
+
+    `progress` shows a bar and sends everything that would be printed to a file in the work dir.
+    """
+    with _quiet(config) if progress else nullcontext():
+        runner = _runner(config, hook, progress)
+        runner.train()
+        if not hook.scored(runner.iter):
+            runner.val()
     return _outcome(runner, hook)
 
 
 def test(config: Config, hook: ResultHook, progress: bool = False, dump: str | None = None) -> Outcome:
     """Score the detector or segmentor in `config.load_from`; `dump` is a .pkl file for its raw predictions."""
     checkpoint, config.load_from = config.load_from, None
-    runner = _runner(config, hook, progress)
-    _load_completely(runner, checkpoint)
-    if dump is not None:
-        from mmengine.evaluator import DumpResults
-
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=dump))
-    runner.test()
+    with _quiet(config) if progress else nullcontext():
+        runner = _runner(config, hook, progress)
+        _load_completely(runner, checkpoint)
+        if dump is not None:
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=dump))
+        runner.test()
     return _outcome(runner, hook)
 
 
@@ -82,7 +87,6 @@ def _runner(config: Config, hook: ResultHook, progress: bool) -> Runner:
     runner.register_hook(hook)
     if progress:
         runner.register_hook(ProgressBarHook())
-        _quieten(runner)
     return runner
 
 
@@ -95,11 +99,13 @@ def _start_processes(config: Config) -> None:
     dist.init_process_group("gloo")
 
 
-def _quieten(runner: Runner) -> None:
-    """Leave the terminal to the progress bar; the log file keeps every line."""
-    for handler in runner.logger.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setLevel(logging.ERROR)
+@contextmanager
+def _quiet(config: Config) -> Iterator[None]:
+    """Leave the terminal to the progress bar: OpenMMLab and pycocotools print a thousand lines."""
+    path = Path(config.work_dir) / "output.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file, redirect_stdout(file):
+        yield
 
 
 def _outcome(runner: Runner, hook: ResultHook) -> Outcome:

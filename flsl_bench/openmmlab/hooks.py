@@ -67,7 +67,7 @@ class ProgressBarHook(Hook):
         self._step(self._training, loss)
 
     def after_train(self, runner) -> None:
-        self._finish(self._training)
+        self._finish()
 
     def before_val_epoch(self, runner) -> None:
         self._evaluation = self._add("evaluate", len(runner.val_dataloader), 0)
@@ -81,7 +81,7 @@ class ProgressBarHook(Hook):
     after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        self._finish(self._evaluation)
+        self._finish()
 
     after_test_epoch = after_val_epoch
 
@@ -106,7 +106,7 @@ class ProgressBarHook(Hook):
         if bar is not None:
             self._bars.update(bar, advance=1, note=note)
 
-    def _finish(self, bar) -> None:
-        if bar is not None and all(task.finished for task in self._bars.tasks):
+    def _finish(self) -> None:
+        if self._bars is not None and all(task.finished for task in self._bars.tasks):
             self._bars.stop()
             self._bars = None

@@ -15,9 +15,9 @@ class ViTLayerDecayConstructor(DefaultOptimWrapperConstructor):
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
-        paramwise_cfg = dict(paramwise_cfg or {})
-        self.layer_decay_rate = paramwise_cfg.pop("layer_decay_rate", 1.0)
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        # It stays in paramwise_cfg: mmengine puts all parameters into one group where that is empty.
+        self.layer_decay_rate = self.paramwise_cfg.get("layer_decay_rate", 1.0)
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **kwargs) -> None:
         super().add_params(params, module, prefix=prefix, **kwargs)

@@ -6,9 +6,11 @@ from pickle import UnpicklingError
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_torch_safe_globals
 
+from flsl_bench.checkpoints.reading import one_line
 from flsl_bench.errors import CheckpointError
 from flsl_bench.files import atomic_path
 
@@ -31,13 +33,14 @@ def load_detector_checkpoint(filename: str, map_location: str | None = None) -> 
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
+        with torch.serialization.safe_globals(_allowed_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
-        reason = re.sub(r"\s+", " ", str(error).split("Please file")[0])[:300]
+        # torch wraps its reason in advice to load unsafely, and ends it with advice to allow what was refused.
+        reason = one_line(error.__context__ or error).split(" Please ")[0]
         raise CheckpointError(f"{path}: refused, it holds more than weights and plain values: {reason}") from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # damaged files raise anything: IndexError, AssertionError, struct.error, ...
+        raise CheckpointError(f"{path}: not a readable checkpoint ({one_line(error)})") from error
 
 
 def latest_checkpoint(work_dir: str | Path) -> Path | None:
@@ -55,6 +58,20 @@ def latest_checkpoint(work_dir: str | Path) -> Path | None:
     numbered = [(int(match[1]), path) for path in work_dir.glob("*.pth") if (match := re.search(r"_(\d+)$", path.stem))]
     return max(numbered)[1] if numbered else None
 
+
+def _allowed_globals() -> list:
+    """mmengine's allow-list with a harmless `getattr`: Python's own would let a file reach and replace builtins."""
+    return [entry for entry in get_torch_safe_globals() if entry is not getattr] + [_log_statistic]
+
+
+def _log_statistic(owner: object, name: str) -> object:
+    if owner is not HistoryBuffer or name.startswith("_"):
+        raise UnpicklingError(f"builtins.getattr({owner!r}, {name!r}) is not part of a training log")
+    return getattr(owner, name)
+
+
+# By this name torch finds it where mmengine's message hub asks for `getattr`.
+_log_statistic.__module__, _log_statistic.__qualname__, _log_statistic.__name__ = "builtins", "getattr", "getattr"
 
 register_backend("local", AtomicLocalBackend, force=True, prefixes="")
 CheckpointLoader.register_scheme(prefixes="", loader=load_detector_checkpoint, force=True)

@@ -44,12 +44,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared with one another, or (`comparable` False) that may not."""
+    """Rows that may be compared with one another, or (`comparable` False) that may not.
+
+    `measured` tells that some of them were measured by this suite.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     comparable: bool = True
+    measured: bool = False
 
     def is_score(self, column: int) -> bool:
         """Whether this column holds numbers."""

@@ -35,6 +35,7 @@ COCO_SECTIONS = {
     "coco_maskrcnn_r50_fpn_4conv1fc_90k": "Mask R-CNN, ResNet-50 FPN, 4conv1fc box head, 90k iterations",
     "coco_maskrcnn_r50_fpn_4conv1fc_1x_mmdet": "Mask R-CNN, ResNet-50 FPN, 4conv1fc box head, 1x in MMDetection",
     "coco_maskrcnn_r50_fpn_90k_insloc": "Mask R-CNN, ResNet-50 FPN, 90k iterations, InsLoc's variant",
+    "miniature_coco_maskrcnn": "The demo: miniature COCO, a small Mask R-CNN; not COCO and not comparable with it",
 }
 _COCO_METRICS = ("box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75")
 
@@ -92,11 +93,12 @@ def _table(
         reported += (papers := reported_rows(published, metrics))
         measured += (ours := measured_rows(own, published, metrics))
         if papers or ours:
-            sections.append(Section(section_title, columns, tuple(mark_best([*papers, *ours], metrics))))
+            rows = tuple(mark_best([*papers, *ours], metrics))
+            sections.append(Section(section_title, columns, rows, measured=bool(ours)))
     deviating = deviating_rows([record for record in records if not record.comparable], metrics)
     if deviating:
         columns = ("Model", "Backbone", *heads, "Deviations", "Protocol", "Data", "Runs")
-        sections.append(Section(DEVIATING_TITLE, columns, tuple(deviating), comparable=False))
+        sections.append(Section(DEVIATING_TITLE, columns, tuple(deviating), comparable=False, measured=True))
     footnotes = _footnotes(sections, reported, [*measured, *deviating])
     return Table(title, tuple(sections), footnotes)
 

@@ -65,8 +65,8 @@ def results_overview(records: Iterable[Record]) -> RichTable:
 
 
 def terminal_table(table: Table) -> Group:
-    """The table's first section and what is not comparable, for 100 columns: words stand below a row's first cell."""
-    sections = [s for number, s in enumerate(table.sections) if number == 0 or not s.comparable]
+    """The table's first section and all with measured rows, for 100 columns: words stand below a row's first cell."""
+    sections = [s for number, s in enumerate(table.sections) if number == 0 or s.measured]
     numbers = number_notes(sections)
     notes = [*table.footnotes, *(f"[{number}] {note}" for note, number in numbers.items())]
     parts = [part for section in sections for part in (_section(section, numbers), Text())]

@@ -4,7 +4,6 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 
-import checkpoint_builders as build
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from flsl_bench.checkpoints import ARCHITECTURES, convert, load_checkpoint
 from flsl_bench.checkpoints.architecture import size_by_name
 from flsl_bench.errors import CheckpointError
+from tests.checkpoints import checkpoint_builders as build
 
 SMALL = {"embed": 384, "depth": 12, "hidden": 4, "patch": 1, "grid": 1}  # the width and depth that name a size
 

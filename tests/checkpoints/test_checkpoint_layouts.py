@@ -1,6 +1,5 @@
 """Every layout gives the same backbone under canonical names, whatever surrounds it."""
 
-import checkpoint_builders as build
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +9,7 @@ from safetensors.torch import save_file
 from flsl_bench.checkpoints import LAYOUTS, load_checkpoint
 from flsl_bench.checkpoints.layouts import layout
 from flsl_bench.errors import CheckpointError
+from tests.checkpoints import checkpoint_builders as build
 
 STRAY = {"class_token": True, "positions": build.GRID**2}  # FLSL: a cls_token, but positions for the patches only
 SCALED = {"layer_scale": True}

@@ -8,7 +8,6 @@ import types
 import zipfile
 from collections import OrderedDict
 
-import checkpoint_builders as build
 import numpy as np
 import pytest
 import torch
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from flsl_bench.checkpoints import load_checkpoint
 from flsl_bench.checkpoints.reading import Inert, allowed_globals, read
 from flsl_bench.errors import CheckpointError
+from tests.checkpoints import checkpoint_builders as build
 
 
 def fails(path, message, **options):

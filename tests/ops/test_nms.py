@@ -1,7 +1,6 @@
 """NMS and soft-NMS against their plain definitions, alone and through mmcv.ops."""
 
 import numpy as np
-import plain_operators as reference
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from flsl_bench.errors import OperatorError
 from flsl_bench.ops import numba_kernels
+from tests.ops import plain_operators as reference
 
 METHODS = ["naive", "linear", "gaussian"]
 COORDINATE = st.integers(-6, 12).map(lambda i: i / 2)

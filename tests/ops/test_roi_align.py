@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import plain_operators as reference
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from flsl_bench.errors import OperatorError
 from flsl_bench.ops import numba_kernels
+from tests.ops import plain_operators as reference
 
 QUARTERS = st.integers(-40, 120).map(lambda i: i / 4)
 ROIS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), QUARTERS, QUARTERS, QUARTERS, QUARTERS), max_size=6)

@@ -16,7 +16,7 @@ from flsl_bench.results.store import Store, read_record
 SAVES_FOREVER = """
 import sys
 sys.path[:0] = sys.argv[2:]
-from conftest import build_record
+from tests.results.conftest import build_record
 from flsl_bench.results.store import Store
 
 store, number = Store(sys.argv[1]), 0

@@ -1,0 +1,1 @@
+"""Benchmarks on frozen features, which train nothing: label propagation through a video."""
