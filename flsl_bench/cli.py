@@ -29,6 +29,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except FlslBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:  # not about a file the user can name: keep the traceback
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def main() -> None:

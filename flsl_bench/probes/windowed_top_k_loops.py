@@ -27,68 +27,67 @@ def read_tile(
         out: [rows, columns, O + 1], filled in place.
     """
     first_block, band_begin, band_end = band
-    height = scores.shape[2] // (band_end - band_begin)
+    slots, height = keys.shape[1], scores.shape[2] // (band_end - band_begin)
     width = reach.max()
     largest = np.empty(top_k, np.float32)
-    capacity = scores.shape[0] * scores.shape[2]
-    found = np.empty((capacity, 2), np.int64)
-    cosines = np.empty(capacity, np.float32)
+    found = np.empty((scores.shape[0] * scores.shape[2], 2), np.int64)
+    cosines = np.empty(len(found), np.float32)
     for t in range(scores.shape[1]):
         x, y = first_column + t // height, block * height + t % height
         if y >= rows:
             continue
         begin, end = max(0, x - width), min(columns, x + width + 1)
-        window = y - first_block * height, x - begin, rows - first_block * height, height
         near = scores[:, t, (begin - band_begin) * height : (end - band_begin) * height]
-        floor = _kth_largest(near, keys.shape[1], used, window, reach, largest) - slack
-        count = _collect(near, keys.shape[1], used, window, reach, floor, found)
-        for n in range(count):
-            found[n, 1] += begin * height
-            key = found[n]
-            cosines[n] = _cosine(query[t], keys[key[0] // keys.shape[1], key[0] % keys.shape[1], key[1]])
-        _blend(cosines[:count], found, labels, largest, temperature, out[y, x])
+        largest[:] = -np.inf
+        count = 0
+        for m in range(len(near)):
+            # The target's own rows first: their cosines are the largest, so that little of the rest is looked at.
+            n = (m + (block - first_block) * slots) % len(near)
+            if n % slots < used:
+                top = (first_block + n // slots) * height
+                window = y - top, x - begin, min(height, rows - top), height
+                count = _collect(near[n], n, window, reach, slack, largest, found, count)
+        kept = 0
+        for i in range(count):
+            n, j = found[i]
+            if near[n, j] >= largest[-1] - slack:
+                j += begin * height
+                found[kept, 0], found[kept, 1] = n, j
+                cosines[kept] = _cosine(query[t], keys[n // slots, n % slots, j])
+                kept += 1
+        _blend(cosines[:kept], found, labels, largest, temperature, out[y, x])
 
 
 @_jit()
-def _kth_largest(near, slots, used, window, reach, largest):
-    """The len(largest)-th largest score of a target's window, -inf if it has fewer patches."""
-    y, x, rows, height = window
-    largest[:] = -np.inf
-    for n in range(near.shape[0]):
-        if n % slots >= used or not _any_above(near[n], largest[-1]):
-            continue
-        for j in range(near.shape[1]):
-            row = n // slots * height + j % height
-            above = near[n, j] > largest[-1]
-            if above and row < rows and abs(j // height - x) <= reach[abs(row - y)]:
-                _insert(near[n, j], largest)
-    return largest[-1]
+def _collect(near, n, window, reach, slack, largest, found, count):
+    """Append to ``found`` the positions (n, j) of scores that may yet be among the largest; returns their number.
 
-
-@_jit()
-def _collect(near, slots, used, window, reach, floor, found):
-    """Write the positions (n, j) of a window's scores at or above ``floor`` to ``found``; returns their number."""
+    ``window``: the target's row and column as seen from the first score, rows of the block in the map, and rows.
+    """
     y, x, rows, height = window
-    count = 0
-    below = np.nextafter(np.float32(floor), np.float32(-np.inf))
-    for n in range(near.shape[0]):
-        if n % slots >= used or not _any_above(near[n], below):
-            continue
-        for j in range(near.shape[1]):
-            row = n // slots * height + j % height
-            if near[n, j] >= floor and row < rows and abs(j // height - x) <= reach[abs(row - y)]:
+    floor = largest[-1] - slack
+    if not _any_from(near, floor):
+        return count
+    for column in range(near.size // height):
+        for row in range(rows):
+            j = column * height + row
+            value = near[j]
+            if value >= floor and abs(column - x) <= reach[abs(row - y)]:
                 found[count, 0], found[count, 1] = n, j
                 count += 1
+                if value > largest[-1]:
+                    _insert(value, largest)
+                    floor = largest[-1] - slack
     return count
 
 
 @_jit()
-def _any_above(values, floor):
-    """Whether a value is above ``floor``; a sum without branches, which vectorises."""
-    above = np.int32(0)
+def _any_from(values, floor):
+    """Whether a value is ``floor`` or more; a sum without branches, which vectorises."""
+    count = np.int32(0)
     for j in range(values.size):
-        above += np.int32(values[j] > floor)
-    return above > 0
+        count += np.int32(values[j] >= floor)
+    return count > 0
 
 
 @_jit()

@@ -38,9 +38,7 @@ def test_training_leaves_a_complete_record(trained, inputs):
     assert record.environment.packages["torch"] and record.environment.evaluator.startswith(("faster", "pycoco"))
     assert record.seconds["train"] > 0 and record.seconds["evaluate"] > 0
     assert (folder / "work/epoch_1.pth").is_file() and Path(record.artifacts["log"]).name.endswith(".log")
-    assert str(Store(folder / "results").path(record.model, "coco", record.key).name) in finished.stdout.replace(
-        "\n", ""
-    )
+    assert Store(folder / "results").path(record.model, "coco", record.key).name in finished.stdout
 
 
 def test_a_finished_record_is_not_computed_again_unless_asked(trained):
