@@ -1,7 +1,13 @@
-"""The demo: from a checkpoint in FLSL's release layout to a COCO table, in minutes, on a laptop."""
+"""The demo: from a checkpoint in FLSL's release layout to COCO's AP and DAVIS's J&F, in minutes, on a laptop."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MODEL = "flsl-demo"
 
 
 def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, patch_size: int, seed: int = 0) -> Path:
@@ -45,36 +51,50 @@ def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, 
 
 
 def run_demo(work_dir: Path, overwrite: bool = False) -> None:
-    """Make data and a checkpoint, evaluate it as the tools do, and print the table. A killed demo goes on from there.
+    """Make data and a checkpoint, evaluate it as the tools do, print the tables. A killed demo goes on where it was.
 
     Nothing is written outside `work_dir`; its records do not go to the checkout's results.
     """
     from rich.console import Console
 
+    from flsl_bench.datasets.miniature import make_coco, make_davis
+
+    console = Console(highlight=False)
+    console.rule("1. Miniatures of COCO and DAVIS in their real layouts")
+    coco_root, davis_root = make_coco(work_dir / "data/coco"), make_davis(work_dir / "data/DAVIS")
+    console.print(f"{coco_root}\n{davis_root}")
+
+    console.rule("2. A checkpoint in FLSL's release layout, random weights")
+    checkpoint = _checkpoint(work_dir / "checkpoints/flsl_demo.pth", console)
+
+    console.rule("3. COCO: Mask R-CNN is trained on it")
+    _coco(work_dir, coco_root, checkpoint, overwrite, console)
+
+    console.rule("4. DAVIS: the first masks are propagated by its features")
+    _davis(work_dir, davis_root, checkpoint, overwrite, console)
+    console.print("The weights were random and the data tiny: the figures say that the machinery works, no more.")
+
+
+def _checkpoint(path: Path, console: "Console") -> Path:
     from flsl_bench.checkpoints import load_checkpoint
     from flsl_bench.cli import describe
-    from flsl_bench.datasets.miniature import make_coco
+
+    if not path.is_file():
+        write_checkpoint(path, embed_dim=192, depth=4, num_heads=3, patch_size=16)
+    for name, value in describe(load_checkpoint(path).facts):
+        console.print(f"{name:<14}{value}", soft_wrap=True)
+    return path
+
+
+def _coco(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
     from flsl_bench.results.reported import load_reported
     from flsl_bench.results.store import Store
     from flsl_bench.results.tables import coco_table, print_record, terminal_table
     from flsl_bench.tasks import openmmlab
 
-    console = Console(highlight=False)
-    console.rule("1. A miniature COCO in the real layout")
-    data = make_coco(work_dir / "data/coco")
-    console.print(str(data))
-
-    console.rule("2. A checkpoint in FLSL's release layout, random weights")
-    checkpoint = work_dir / "checkpoints/flsl_demo.pth"
-    if not checkpoint.is_file():
-        write_checkpoint(checkpoint, embed_dim=192, depth=4, num_heads=3, patch_size=16)
-    for name, value in describe(load_checkpoint(checkpoint).facts):
-        console.print(f"{name:<14}{value}", soft_wrap=True)
-
-    console.rule("3. Mask R-CNN on it")
     job = openmmlab.prepare_training(
         "mmconfigs/maskrcnn_vitt16_flsl_miniature.py",
-        options={"data_root": str(data), "init_checkpoint": str(checkpoint), "model_name": "flsl-demo"},
+        options={"data_root": str(data), "init_checkpoint": str(checkpoint), "model_name": MODEL},
         work_dir=str(work_dir / "coco"),
         resume=None if overwrite else "auto",
         results=work_dir / "results",
@@ -83,8 +103,26 @@ def run_demo(work_dir: Path, overwrite: bool = False) -> None:
         progress=True,
     )
     record = openmmlab.train(job)
-
-    console.rule("4. The record and the table")
     print_record(record, job.results, console)
     console.print(terminal_table(coco_table(load_reported(), list(Store(job.results).records()))))
-    console.print("The weights were random and the data tiny: the figures say that the machinery works, no more.")
+
+
+def _davis(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
+    from flsl_bench.progress import frames_bar
+    from flsl_bench.results.terminal import print_record
+    from flsl_bench.tasks import davis
+    from flsl_bench.tasks.davis_scoring import text_table
+
+    job = davis.prepare(
+        checkpoint,
+        data,
+        out=work_dir / "davis",
+        model=MODEL,
+        results=work_dir / "results",
+        overwrite=overwrite,
+        command=["flsl-bench", "demo"],
+    )
+    with frames_bar("propagate") as report:
+        outcome, record = davis.evaluate(job, report)
+    console.print(text_table(outcome.scores), soft_wrap=True)
+    print_record(record, job.results, console)

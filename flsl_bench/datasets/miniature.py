@@ -2,15 +2,12 @@
 
 Real objects with true masks are pasted onto photographed grounds (see `cutouts`). The same arguments and the same
 library versions give the same annotations and the same pixels. Scores on a miniature say that the tools work, nothing
-about a checkpoint.
+about a checkpoint. COCO is made here, DAVIS in `miniature_davis`; `miniature_build` has what they share.
 """
 
 import json
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,18 +27,27 @@ from flsl_bench.datasets.cutouts import (
     load_cutouts,
     random_gain,
 )
-from flsl_bench.errors import ConfigError, DataError
+from flsl_bench.datasets.miniature_build import MARKER, MIN_SIDE, build_once
+from flsl_bench.datasets.miniature_davis import make_davis
+from flsl_bench.errors import ConfigError
+
+__all__ = [
+    "MARKER",
+    "Scene",
+    "coco_image_id",
+    "coco_scene",
+    "make_coco",
+    "make_davis",
+    "polygons_of",
+    "uncompressed_rle",
+]
 
 VERSION = 1
 """Raised whenever the same parameters would give other pixels or annotations."""
 
-MARKER = "miniature.json"
-"""Name of the file that says which miniature a folder holds."""
-
 SPLITS = ("train", "val")
 MIN_VISIBLE_FRACTION = 0.25
 MIN_VISIBLE_PIXELS = 60
-MIN_SIDE = 64
 _OUTDOOR = ("grass", "dry grass", "gravel", "pavement", "sand")
 
 
@@ -92,7 +98,7 @@ def make_coco(
         for split, count in counts.items():
             _write_coco_split(folder, split, count, (width, height), parameters["seed"])
 
-    return _build_once(Path(root), "coco", parameters, fill)
+    return build_once(Path(root), "coco", VERSION, parameters, fill)
 
 
 def coco_scene(split: str, index: int, *, size: tuple[int, int] = (192, 160), seed: int = 0) -> Scene:
@@ -305,53 +311,3 @@ def _crowd_shape(mask: np.ndarray) -> dict:
         "area": float(np.count_nonzero(mask)),
         "bbox": [float(value) for value in box],
     }
-
-
-def _build_once(root: Path, kind: str, parameters: dict, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` write into a temporary folder beside `root`, then rename it to `root`; return at once if it is there.
-
-    The rename is the only way `root` comes into being, so an interrupted run leaves no half-made data set.
-    """
-    wanted = {"kind": kind, "version": VERSION, "parameters": parameters}
-    if _holds(root, wanted):
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}.", suffix=".tmp"))
-    try:
-        fill(temporary)
-        (temporary / MARKER).write_text(json.dumps({**wanted, "contents": _contents(temporary)}), encoding="utf-8")
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp's 0700 would hide the data from the rest of a team
-        try:
-            os.rename(temporary, root)
-        except OSError:
-            # Another process may have finished the same miniature meanwhile.
-            if not _holds(root, wanted):
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return root
-
-
-def _holds(root: Path, wanted: dict) -> bool:
-    """Whether `root` holds the `wanted` miniature; False if there is nothing; `DataError` for anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    cure = "name another folder, or delete this one to have it made anew"
-    try:
-        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
-        contents = found.pop("contents")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{root}: exists and is not a miniature made here (no readable {MARKER}); {cure}") from None
-    if found != wanted:
-        raise DataError(f"{root}: holds another miniature, {found}, not {wanted}; {cure}")
-    if contents != _contents(root):
-        raise DataError(f"{root}: files of this miniature were added, lost or changed; {cure}")
-    return True
-
-
-def _contents(folder: Path) -> dict:
-    """Count and total bytes of the files below `folder`, the marker apart."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
-    return {"files": len(sizes), "bytes": sum(sizes)}

@@ -30,6 +30,7 @@ _NOT_PROTOCOL = (
     "model.backbone.class_token_position",
     "model.backbone.init_cfg",
     "model.backbone.layer_scale",
+    "model.backbone.mlp_ratio",
     "model.backbone.norm_eps",
     "model.backbone.num_heads",
     "model.backbone.num_registers",

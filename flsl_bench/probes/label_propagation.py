@@ -1,7 +1,8 @@
 """Semi-supervised video object segmentation by label propagation through frozen features, as DINO scores DAVIS 2017.
 
-Each frame's patches take the labels of the most similar patches in the first and in the last few frames. Source: Jabri
-et al., arXiv 2006.14613, section 3.3, with the values of DINO (arXiv 2104.14294, appendix; `eval_video_segmentation.py`).
+Each frame's patches take the labels of the most similar patches in the first and in the last few frames. Source: the
+protocol of Jabri et al. (arXiv 2006.14613) with the values of DINO (arXiv 2104.14294), whose script is
+`eval_video_segmentation.py`.
 """
 
 import os
@@ -143,13 +144,13 @@ def propagate_sequence(
     if first_mask.shape != features.original_size:
         raise DataError(f"{frames[0]}: the frame is {features.original_size}, its mask {first_mask.shape} (H, W)")
     labels = label_map(first_mask, features.grid)
+    report = progress or (lambda done, total: None)
+    report(1, len(frames))
     yield 0, first_mask
     for t, soft in enumerate(propagate(features, labels, options), 1):
-        if progress:
-            progress(t, len(frames))
-        yield t, to_ids(soft, vit.patch_size, first_mask.shape)
-    if progress:
-        progress(len(frames), len(frames))
+        ids = to_ids(soft, vit.patch_size, first_mask.shape)
+        report(t + 1, len(frames))
+        yield t, ids
 
 
 def _unit(feature: Tensor, grid: tuple[int, int], t: int) -> Tensor:

@@ -9,6 +9,7 @@ import importlib
 import math
 from types import ModuleType
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -98,7 +99,7 @@ class TiledMemory:
         _loops().read_tile(
             *(tensor.numpy() for tensor in (scores, query, keys, labels)),
             *(self.used, rows, columns, (first, begin, end), block, column),
-            *(self.reach.numpy(), self.top_k, self.temperature, _slack(query.shape[1]), out.numpy()),
+            *(self.reach.numpy(), self.top_k, self.temperature, np.float32(_slack(query.shape[1])), out.numpy()),
         )
         return scratch
 
@@ -111,7 +112,7 @@ class TiledMemory:
 class BandedMemory:
     """Context frames on a GPU, [slots, h, w, C]: a band of target rows against the context rows within its window.
 
-    The arguments are those of `TiledMemory`, and `device`.
+    The arguments are those of `TiledMemory`, and `device`. Ties are those of the device's own float32 product.
     """
 
     def __init__(
@@ -150,12 +151,11 @@ class BandedMemory:
     def _read_band(self, y: int, features: Tensor) -> Tensor:
         rows, columns = self.grid
         first, last = max(0, y - self.rows_reached), min(rows, y + len(features) + self.rows_reached)
-        keys = self.keys[: self.used, first:last].flatten(1, 2)  # [F, context rows * w, C]
+        keys = self.keys[: self.used, first:last].flatten(0, 2)  # [F * context rows * w, C]
         labels = self.labels[: self.used, first:last].flatten(0, 2)
-        targets = features.flatten(0, 1)  # [T, C]
-        scores = torch.matmul(targets, keys.transpose(1, 2))  # [F, T, context rows * w]
-        scores.masked_fill_(~self._window(y, len(features), first, last), -math.inf)
-        scores = scores.transpose(0, 1).flatten(1)  # [T, F * context rows * w]
+        scores = features.flatten(0, 1) @ keys.t()  # [T, F * context rows * w]
+        outside = ~self._window(y, len(features), first, last)
+        scores.view(len(scores), self.used, -1).masked_fill_(outside[:, None], -math.inf)
         largest = scores.topk(min(self.top_k, scores.shape[1]), dim=1).values
         scores.masked_fill_(scores < largest[:, -1:], -math.inf)  # ties with the last of the top k stay
         weights = scores.sub_(largest[:, :1]).div_(self.temperature).exp_()
@@ -186,12 +186,11 @@ def window_reach(rows: int, columns: int, window: int, shape: str) -> Tensor:
     return torch.where(inside, reach.clamp(max=columns - 1), -1)
 
 
-@functools.cache
 def _slack(channels: int) -> float:
     """Twice the bound on the rounding of a product of unit vectors in float32, in any order of summation.
 
-    n u |a| |b| with u = 2**-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), and one u for
-    each norm and for the final rounding.
+    n u |a| |b| with u = 2**-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), and a few u for
+    the lengths of the vectors and for the comparison's own rounding.
     """
     return 2 * (channels + 4) * 2.0**-24
 

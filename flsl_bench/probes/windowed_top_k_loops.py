@@ -111,7 +111,7 @@ def _cosine(a, b):
 
 @_jit()
 def _blend(cosines, found, labels, largest, temperature, out):
-    """Mean of the labels at ``found``, weighted by exp(cosine / temperature), of the largest cosines and all their ties."""
+    """Mean of the labels of the largest cosines and all their ties, weighted by exp(cosine / temperature)."""
     largest[:] = -np.inf
     for value in cosines:
         if value > largest[-1]:

@@ -81,6 +81,20 @@ class Scores:
         return whole, each
 
 
+def text_table(scores: Scores) -> str:
+    """The global figures, then each sequence, then each object of a sequence with several, in percent."""
+    rows = {"all": scores.summary()}
+    for name, table in scores.per_sequence().items():
+        rows[name] = table
+        objects = [one for one in scores.objects if one.sequence == name]
+        if len(objects) > 1:
+            rows |= {f"  {name} {one.object}": _table([one]) for one in objects}
+    width = max(map(len, rows))
+    head = " " * width + "".join(f"{column:>10}" for column in rows["all"])
+    lines = [f"{name:<{width}}" + "".join(f"{100 * v:10.1f}" for v in row.values()) for name, row in rows.items()]
+    return "\n".join([head, *lines])
+
+
 def score(
     results_dir: str | os.PathLike,
     davis_root: str | os.PathLike,

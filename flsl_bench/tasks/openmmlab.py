@@ -1,7 +1,6 @@
 """Benchmarks that OpenMMLab trains and tests: from a config to a record. `tools/train.py` and `test.py` end here."""
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, Wei
 from flsl_bench.results.store import Store
 from flsl_bench.tasks import provenance
 from flsl_bench.tasks.base import Plan, Task, get
+from flsl_bench.tasks.weights import model_name, weights_of
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -288,28 +288,6 @@ def test(job: Job, dump: str | None = None) -> tuple[dict[str, float], Record | 
     record = finished(job) or task.collect(job, outcome)
     Store(job.results).save(record, overwrite=True)
     return outcome.scores, record
-
-
-def weights_of(facts: Facts) -> Weights:
-    """The record's account of a checkpoint."""
-    architecture = facts.architecture
-    return Weights(
-        file=Path(facts.path).name,
-        sha256=facts.sha256,
-        format=facts.format,
-        branch=facts.branch,
-        arch=architecture.name,
-        patch_size=architecture.patch_size,
-        num_heads=architecture.num_heads,
-        heads_source=facts.heads_source,
-        prefix_tokens=architecture.prefix_tokens,
-    )
-
-
-def model_name(weights: Weights) -> str:
-    """Folder name of a model's records: the file's stem, and digits of its hash since names like `checkpoint` recur."""
-    stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", Path(weights.file).stem).strip("._-+") or "model"
-    return f"{stem}-{weights.sha256[:8]}"
 
 
 def _init_facts(config: "Config", class_token: bool | None) -> Facts:

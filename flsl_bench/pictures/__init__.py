@@ -1,0 +1,1 @@
+"""Pictures of results, since people look before they read."""
