@@ -5,15 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Matplotlib, which OpenMMLab imports, would keep its font list in the home folder.
-export MPLCONFIGDIR ?= $(CURDIR)/$(VENV)/matplotlib
+# OpenMMLab's dependencies (matplotlib, yapf) would keep caches in the home folder.
+KEEP_INSIDE := XDG_CACHE_HOME=$(CURDIR)/$(VENV)/cache MPLCONFIGDIR=$(CURDIR)/$(VENV)/cache/matplotlib
 
 .PHONY: demo test lint install
 demo: $(STAMP)
-	$(BIN)/flsl-bench demo
+	$(KEEP_INSIDE) $(BIN)/flsl-bench demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(KEEP_INSIDE) $(BIN)/python -m pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -110,7 +110,7 @@ def inspect(
     if json:
         print(json_format.dumps(facts.to_dict(), indent=2))
         return
-    for name, value in describe(facts):
+    for name, value in facts.describe():
         print(f"{name:<14}{value}")
 
 
@@ -130,21 +130,3 @@ def convert(
 
     facts = convert(file, out, branch=branch, num_heads=num_heads, class_token=class_token)
     print(f"{out}: {facts.matched_keys} weights of {facts.architecture.name} from {facts.format}")
-
-
-def describe(facts) -> list[tuple[str, str]]:
-    """The facts of a checkpoint as pairs of a label and a text."""
-    architecture = facts.architecture
-    rows_of_patches, columns = architecture.position_grid
-    rows = [
-        ("file", facts.path),
-        ("format", facts.format + (f", {facts.branch}" if facts.branch else "")),
-        ("arch", f"{architecture.name}: width {architecture.embed_dim}, depth {architecture.depth}"),
-        ("patch", f"{architecture.patch_size}, positions {rows_of_patches}x{columns}"),
-        ("prefix tokens", str(architecture.prefix_tokens)),
-        ("heads", f"{architecture.num_heads} ({facts.heads_source})"),
-        ("keys", f"{facts.matched_keys} of the backbone's {facts.matched_keys} found"),
-        ("left over", ", ".join(facts.left_over) or "nothing"),
-        ("sha256", facts.sha256),
-    ]
-    return rows + [("note", note) for note in facts.notes]

@@ -77,11 +77,10 @@ def run_demo(work_dir: Path, overwrite: bool = False) -> None:
 
 def _checkpoint(path: Path, console: "Console") -> Path:
     from flsl_bench.checkpoints import load_checkpoint
-    from flsl_bench.cli import describe
 
     if not path.is_file():
         write_checkpoint(path, embed_dim=192, depth=4, num_heads=3, patch_size=16)
-    for name, value in describe(load_checkpoint(path).facts):
+    for name, value in load_checkpoint(path).facts.describe():
         console.print(f"{name:<14}{value}", soft_wrap=True)
     return path
 
@@ -89,7 +88,8 @@ def _checkpoint(path: Path, console: "Console") -> Path:
 def _coco(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
     from flsl_bench.results.reported import load_reported
     from flsl_bench.results.store import Store
-    from flsl_bench.results.tables import coco_table, print_record, terminal_table
+    from flsl_bench.results.tables import coco_table
+    from flsl_bench.results.terminal import print_record, terminal_table
     from flsl_bench.tasks import openmmlab
 
     job = openmmlab.prepare_training(

@@ -26,6 +26,8 @@ def test_command_is_understood(line):
     words = shlex.split(line)
     while words[0] in ("python", ".venv/bin/python") and words[1] != "-c":
         words = words[1:]
+    if words[:2] == ["torchrun", "--nproc_per_node"]:
+        words = words[3:]
     name = Path(words[0]).name
     if name == "flsl-bench":
         parse_flsl_bench(words[1:])
@@ -80,7 +82,12 @@ def parse_make_tables(words: list[str]) -> None:
     tool("make_tables").parse_args(words)
 
 
+def parse_eval_davis(words: list[str]) -> None:
+    tool("eval_davis").parse_args(words)
+
+
 PARSERS = {
+    "eval_davis.py": parse_eval_davis,
     "train.py": parse_train,
     "test.py": parse_test,
     "make_tables.py": parse_make_tables,

@@ -53,6 +53,23 @@ class Facts:
         plain = asdict(self) | {"left_over": list(self.left_over), "notes": list(self.notes)}
         return plain | {"architecture": arch_of.architecture_to_dict(self.architecture)}
 
+    def describe(self) -> list[tuple[str, str]]:
+        """The facts as pairs of a label and a text, for people."""
+        architecture = self.architecture
+        rows, columns = architecture.position_grid
+        pairs = [
+            ("file", self.path),
+            ("format", self.format + (f", {self.branch}" if self.branch else "")),
+            ("arch", f"{architecture.name}: width {architecture.embed_dim}, depth {architecture.depth}"),
+            ("patch", f"{architecture.patch_size}, positions {rows}x{columns}"),
+            ("prefix tokens", str(architecture.prefix_tokens)),
+            ("heads", f"{architecture.num_heads} ({self.heads_source})"),
+            ("keys", f"all {self.matched_keys} of the backbone found"),
+            ("left over", ", ".join(self.left_over) or "nothing"),
+            ("sha256", self.sha256),
+        ]
+        return pairs + [("note", note) for note in self.notes]
+
 
 @dataclass(frozen=True)
 class Checkpoint:

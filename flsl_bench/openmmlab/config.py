@@ -145,6 +145,15 @@ def fit_device(config: Config) -> str:
     return "fp32"
 
 
+def draw_predictions(config: Config, folder: str | os.PathLike) -> None:
+    """Have every test prediction drawn over its image into `folder`, in place."""
+    kind = {"mmdet": "Det", "mmseg": "Seg"}[config.default_scope]
+    config.default_hooks.visualization = dict(
+        type=f"{kind}VisualizationHook", draw=True, interval=1, test_out_dir=os.path.abspath(folder)
+    )
+    config.visualizer = dict(type=f"{kind}LocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+
+
 def _is_protocol(key: str) -> bool:
     ignored = any(key == name or key.startswith(f"{name}.") for name in _NOT_PROTOCOL)
     return not ignored and key.split(".")[-1] not in _CONVENIENCE and not key.startswith(("_", "protocol."))

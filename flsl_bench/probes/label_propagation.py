@@ -157,7 +157,7 @@ def _unit(feature: Tensor, grid: tuple[int, int], t: int) -> Tensor:
     """[C, h, w] as [h, w, C] in float32, each patch of length one."""
     if feature.ndim != 3 or feature.shape[1:] != grid:
         raise DataError(f"frame {t}: features of shape {tuple(feature.shape)}, the labels' map is {tuple(grid)}")
-    unit = F.normalize(feature.permute(1, 2, 0).float(), dim=-1)
+    unit = F.normalize(feature.detach().permute(1, 2, 0).float(), dim=-1)
     if not bool(torch.isfinite(unit).all()):
         raise DataError(f"frame {t}: features are not finite; the weights are damaged, or half precision overflows")
     return unit

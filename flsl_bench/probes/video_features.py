@@ -60,7 +60,8 @@ class FrameFeatures:
         if any(side % vit.patch_size or not side for side in self.size):
             raise ConfigError(
                 f"frames of {self.size[1]}x{self.size[0]} are not whole patches of {vit.patch_size}; "
-                f"choose short_side={short_side} and size_multiple={size_multiple} as its multiples"
+                f"choose multiples of {vit.patch_size} in place of short_side={short_side} and "
+                f"size_multiple={size_multiple}"
             )
         self.grid = self.size[0] // vit.patch_size, self.size[1] // vit.patch_size
         self.vit = vit.to(self.device).eval()

@@ -9,18 +9,6 @@ from flsl_bench.results.record import Record
 from flsl_bench.results.rendering import FORMATS, MISSING, Row, Score, Section, Table
 from flsl_bench.results.reported import Figure
 from flsl_bench.results.rows import NOISE, deviating_rows, mark_best, measured_rows, reported_rows
-from flsl_bench.results.terminal import print_record, results_overview, terminal_table
-
-__all__ = [
-    "COCO_SECTIONS",
-    "NOISE",
-    "TABLES",
-    "coco_table",
-    "print_record",
-    "results_overview",
-    "terminal_table",
-    "write_tables",
-]
 
 # Benchmark -> title, in the order of the table. Figures of two benchmarks are not comparable.
 COCO_SECTIONS = {

@@ -208,8 +208,12 @@ def prepare_test(
     overwrite: bool = False,
     command: list[str] | None = None,
     progress: bool = False,
+    show_dir: str | os.PathLike | None = None,
 ) -> Job:
-    """A job that scores a fine-tuned `checkpoint`; how it was trained is read from the file itself."""
+    """A job that scores a fine-tuned `checkpoint`; how it was trained is read from the file itself.
+
+    Predictions are drawn over their images into `show_dir`, if it is given.
+    """
     from flsl_bench.openmmlab import config as configs
     from flsl_bench.openmmlab import execution
     from flsl_bench.openmmlab.storage import load_detector_checkpoint
@@ -224,6 +228,8 @@ def prepare_test(
     config.randomness.seed = told.get("seed", config.randomness.get("seed"))
     config.load_from = str(checkpoint)
     config.work_dir = work_dir or config.get("work_dir") or configs.default_work_dir(config_file)
+    if show_dir is not None:
+        configs.draw_predictions(config, show_dir)
     return Job(
         config=config,
         weights=Weights(**told["weights"]) if told.get("weights") else None,

@@ -60,11 +60,22 @@ def test_testing_the_trained_checkpoint_gives_the_same_scores_and_the_same_recor
     record = only_record(folder / "results")
     data_only = inputs.options()[:2] + ["image_scale_factor=0.5"]
     finished = run(
-        "test.py", CONFIG, "work/epoch_1.pth", "--results-dir", "other", "--out", "p.pkl", *data_only, cwd=folder
+        "test.py",
+        CONFIG,
+        "work/epoch_1.pth",
+        "--results-dir",
+        "other",
+        "--out",
+        "p.pkl",
+        "--show-dir",
+        "drawn",
+        *data_only,
+        cwd=folder,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
     tested = only_record(folder / "other")
     assert tested.key == record.key and tested.metrics == record.metrics and (folder / "p.pkl").stat().st_size > 0
+    assert len(list((folder / "drawn").glob("*.jpg"))) == 3
 
 
 def test_testing_refuses_weights_of_another_model(trained, inputs, tmp_path):

@@ -38,6 +38,16 @@ def detection(side=20, **options):
     return {"image_id": 3, "category_id": 1, "score": 0.9, "bbox": [10, 10, side, side], **options}
 
 
+def square_mask(corner, side):
+    """A square in an image of 100 x 100 pixels, as a compressed RLE."""
+    from pycocotools import mask
+
+    pixels = np.zeros((100, 100), dtype=np.uint8, order="F")
+    pixels[corner : corner + side, corner : corner + side] = 1
+    encoded = mask.encode(pixels)
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request):
     if request.param == "faster-coco-eval":
@@ -113,14 +123,12 @@ class TestEdges:
             average_precision(ground_truth(), [], "bbox", engine="lvis")
 
     def test_mask_areas_are_the_masks_own_even_with_a_bbox(self, engine):
-        mask_utils = pytest.importorskip("pycocotools.mask")
-        mask = np.zeros((100, 100), dtype=np.uint8, order="F")
-        mask[10:30, 10:30] = 1
-        encoded = mask_utils.encode(mask)
-        rle = {"size": encoded["size"], "counts": encoded["counts"].decode()}
-        # A wrong box of a large area: as COCOeval takes sizes from it, the mask would be no small object any more.
-        with_box = average_precision(ground_truth(), [detection(side=97, segmentation=rle)], "segm", engine=engine)
-        assert with_box["APs"] == pytest.approx(100)
+        # COCOeval would take the false detection's size from its large box and leave it out of APs.
+        detections = [
+            detection(segmentation=square_mask(10, 20)),
+            detection(segmentation=square_mask(60, 20), score=0.95, bbox=[0, 0, 99, 99]),
+        ]
+        assert average_precision(ground_truth(), detections, "segm", engine=engine)["APs"] == pytest.approx(50)
 
     def test_only_the_images_asked_for_count(self, engine):
         truth = ground_truth()

@@ -6,6 +6,10 @@ import torch
 
 pytest.importorskip("mmdet")
 
+# First, as a config's custom_imports does: mmdet looks up mmcv's operators once, as it is imported.
+import flsl_bench.openmmlab  # noqa: F401
+
+# isort: split
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks

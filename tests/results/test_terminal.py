@@ -6,7 +6,8 @@ from rich.console import Console
 
 from flsl_bench.results.reported import load_reported
 from flsl_bench.results.store import Store
-from flsl_bench.results.tables import DEVIATING_TITLE, coco_table, print_record, results_overview, terminal_table
+from flsl_bench.results.tables import DEVIATING_TITLE, coco_table
+from flsl_bench.results.terminal import print_record, results_overview, terminal_table
 
 
 def printed(renderable=None, width=100, call=None):
