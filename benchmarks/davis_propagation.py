@@ -90,7 +90,9 @@ class Port:
             self.window = self._neighbours(h, w)
             return self.first_mask
         context = [self.first, *self.recent]
-        affinity = torch.stack([torch.exp(flat.t() @ keys / PUBLISHED.temperature) for keys, _ in context])  # [F, N, N]
+        keys = F.normalize(torch.stack([features for features, _ in context]), dim=1)  # anew for each frame, [F, C, N]
+        queries = flat.t()[None].repeat(len(context), 1, 1)
+        affinity = torch.exp(torch.bmm(queries, keys) / PUBLISHED.temperature)  # [F, N, N]
         affinity = (affinity * self.window).transpose(1, 2).reshape(-1, h * w)  # [F * N, N]
         least = affinity.topk(PUBLISHED.top_k, dim=0).values.min(dim=0).values
         affinity[affinity < least] = 0

@@ -128,7 +128,7 @@ def roi_align_forward(
     tile = loops.channel_tile(len(regions), features.shape[1], _threads())
     arrays = channels_last.numpy(), regions.numpy()
     units = loops.forward_units(*arrays, tile)
-    _share(loops.roi_align_forward, units, *arrays, tile, sampling_ratio, aligned, pooled.detach().numpy())
+    share(loops.roi_align_forward, units, *arrays, tile, sampling_ratio, aligned, pooled.detach().numpy())
     if not in_place:
         output.copy_(pooled)
 
@@ -165,7 +165,7 @@ def roi_align_backward(
     tile = loops.channel_tile(batch, channels, _threads())
     arrays = _on_cpu(grad_output, dtype).contiguous().numpy(), regions.numpy()
     units = loops.backward_units(gradient.numpy(), tile)
-    _share(loops.roi_align_backward, units, *arrays, tile, sampling_ratio, aligned, gradient.numpy())
+    share(loops.roi_align_backward, units, *arrays, tile, sampling_ratio, aligned, gradient.numpy())
     grad_input.add_(gradient.permute(0, 3, 1, 2).to(grad_input))
 
 
@@ -214,7 +214,7 @@ def _threads() -> int:
     return min(torch.get_num_threads(), _loops().most_threads())
 
 
-def _share(kernel: Callable, units: int, *arguments: object) -> None:
+def share(kernel: Callable, units: int, *arguments: object) -> None:
     """Run ``kernel(first_unit, last_unit, *arguments)`` over all units, in threads.
 
     Plain threads rather than numba's parallel loops: those run on GNU OpenMP, which ends a process that was forked

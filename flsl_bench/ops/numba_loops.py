@@ -33,7 +33,7 @@ def most_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS
 
 
-def _jit(**options: object) -> Callable:
+def jit(**options: object) -> Callable:
     """numba.njit without the GIL and with IEEE division, cached on disk where any cache folder is writable."""
 
     def decorate(function: Callable) -> Callable:
@@ -45,7 +45,7 @@ def _jit(**options: object) -> Callable:
     return decorate
 
 
-@_jit()
+@jit()
 def suppress(boxes, threshold, offset):
     """Which of the score-sorted boxes, rows x1, y1, x2, y2 of [4, N], greedy NMS keeps: bool [N]."""
     areas = (boxes[2] - boxes[0] + offset) * (boxes[3] - boxes[1] + offset)
@@ -58,7 +58,7 @@ def suppress(boxes, threshold, offset):
     return kept
 
 
-@_jit()
+@jit()
 def soft_suppress(columns, threshold, sigma, min_score, method, offset):
     """Soft-NMS of [5, N], rows x1, y1, x2, y2, score: reorders the columns in place, selected ones first.
 
@@ -86,7 +86,7 @@ def soft_suppress(columns, threshold, sigma, min_score, method, offset):
     return indices[:count]
 
 
-@_jit()
+@jit()
 def _overlaps_after(i, boxes, areas, count, offset, overlaps):
     """IoU of box i with boxes i + 1 .. count - 1. Contiguous slices without branches let the loop vectorise."""
     left, top, right, bottom, area = boxes[0, i], boxes[1, i], boxes[2, i], boxes[3, i], areas[i]
@@ -107,14 +107,14 @@ def _overlaps_after(i, boxes, areas, count, offset, overlaps):
         out[j] = common / (area + their_areas[j] - common)
 
 
-@_jit()
+@jit()
 def _drop_overlapping(kept, overlaps, threshold):
     for j in range(kept.size):
         # "not >" keeps a pair of empty boxes, whose IoU is 0 / 0.
         kept[j] = kept[j] & (not (overlaps[j] > threshold))
 
 
-@_jit()
+@jit()
 def _first_largest(scores):
     best = 0
     for j in range(1, scores.size):
@@ -123,7 +123,7 @@ def _first_largest(scores):
     return best
 
 
-@_jit()
+@jit()
 def _swap(i, j, columns, areas, indices):
     for row in range(columns.shape[0]):
         columns[row, i], columns[row, j] = columns[row, j], columns[row, i]
@@ -131,7 +131,7 @@ def _swap(i, j, columns, areas, indices):
     indices[i], indices[j] = indices[j], indices[i]
 
 
-@_jit()
+@jit()
 def _decay(scores, overlaps, threshold, sigma, method):
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     for j in range(scores.size):
@@ -146,7 +146,7 @@ def forward_units(features: np.ndarray, rois: np.ndarray, tile: int) -> int:
     return len(rois) * -(-features.shape[3] // tile)
 
 
-@_jit()
+@jit()
 def roi_align_forward(first_unit, last_unit, features, rois, tile, sampling_ratio, aligned, output):
     """Pool features [B, H, W, C] in RoIs [N, 5] (image, x1, y1, x2, y2, feature pixels) into output [N, C, PH, PW]."""
     for unit in range(first_unit, last_unit):
@@ -159,7 +159,7 @@ def backward_units(grad_features: np.ndarray, tile: int) -> int:
     return len(grad_features) * -(-grad_features.shape[3] // tile)
 
 
-@_jit()
+@jit()
 def roi_align_backward(first_unit, last_unit, grad_output, rois, tile, sampling_ratio, aligned, grad_features):
     """Add the gradient of grad_output [N, C, PH, PW] to grad_features [B, H, W, C].
 
@@ -172,14 +172,14 @@ def roi_align_backward(first_unit, last_unit, grad_output, rois, tile, sampling_
                 _spread(grad_output[n], start, stop, rois[n], sampling_ratio, aligned, grad_features[b])
 
 
-@_jit()
+@jit()
 def _unit(unit, tile, channels):
     tiles = -(-channels // tile)
     start = (unit % tiles) * tile
     return unit // tiles, start, min(start + tile, channels)
 
 
-@_jit()
+@jit()
 def _pool(image, start, stop, roi, sampling_ratio, aligned, output):
     """One RoI of image [H, W, C] into output [C, PH, PW], channels start to stop.
 
@@ -210,7 +210,7 @@ def _pool(image, start, stop, roi, sampling_ratio, aligned, output):
                 output[start + c, py, px] = pooled[py, px, c]
 
 
-@_jit()
+@jit()
 def _spread(grad_output, start, stop, roi, sampling_ratio, aligned, grad_image):
     """The transpose of _pool: add the gradient of grad_output [C, PH, PW] to grad_image [H, W, C]."""
     height, width, channels = grad_image.shape[0], grad_image.shape[1], stop - start
@@ -238,14 +238,14 @@ def _spread(grad_output, start, stop, roi, sampling_ratio, aligned, grad_image):
                 _add_scaled(grad_image[y, x, start:stop], weights_x[px, x], row[px])
 
 
-@_jit(fastmath={"contract"})
+@jit(fastmath={"contract"})
 def _add_scaled(target, weight, source):
     if weight != 0:  # a pixel that no sample reads must not turn 0 * inf into NaN
         for c in range(target.size):
             target[c] += weight * source[c]
 
 
-@_jit()
+@jit()
 def _fill_weights(low, high, sampling_ratio, aligned, weights):
     """Fill weights [bins, pixels] of one axis for a RoI from low to high, in feature pixels.
 

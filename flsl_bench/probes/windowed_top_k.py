@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flsl_bench.ops.numba_kernels import _share
+from flsl_bench.ops.numba_kernels import share
 
 # A block's window then reaches over 30 rows of which 25 are wanted, in a product large enough for BLAS.
 _BLOCK_ROWS = 6
@@ -68,7 +68,7 @@ class TiledMemory:
         out = torch.empty(*self.grid, self.labels.shape[-1])
         threads = torch.get_num_threads()
         try:
-            _share(self._read_tiles, self.blocks * self._tiles_a_block(), query, out)
+            share(self._read_tiles, self.blocks * self._tiles_a_block(), query, out)
         finally:
             torch.set_num_threads(threads)  # what a worker sets is also the default of threads made later
         return out

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from flsl_bench.ops.numba_loops import _jit
+from flsl_bench.ops.numba_loops import jit
 
 
-@_jit()
+@jit()
 def read_tile(
     scores, query, keys, labels, used, rows, columns, band, block, first_column, reach, top_k, temperature, slack, out
 ):
@@ -58,7 +58,7 @@ def read_tile(
         _blend(cosines[:kept], found, labels, largest, temperature, out[y, x])
 
 
-@_jit()
+@jit()
 def _collect(near, n, window, reach, slack, largest, found, count):
     """Append to ``found`` the positions (n, j) of scores that may yet be among the largest; returns their number.
 
@@ -81,7 +81,7 @@ def _collect(near, n, window, reach, slack, largest, found, count):
     return count
 
 
-@_jit()
+@jit()
 def _any_from(values, floor):
     """Whether a value is ``floor`` or more; a sum without branches, which vectorises."""
     count = np.int32(0)
@@ -90,7 +90,7 @@ def _any_from(values, floor):
     return count > 0
 
 
-@_jit()
+@jit()
 def _insert(value, largest):
     """Put ``value`` in its place in the descending ``largest``, whose last one goes."""
     at = largest.size - 1
@@ -100,7 +100,7 @@ def _insert(value, largest):
     largest[at] = value
 
 
-@_jit(fastmath={"reassoc", "contract"})
+@jit(fastmath={"reassoc", "contract"})
 def _cosine(a, b):
     """The product of two unit vectors, rounded once: equal features give equal cosines wherever they are."""
     total = 0.0
@@ -109,7 +109,7 @@ def _cosine(a, b):
     return np.float32(total)
 
 
-@_jit()
+@jit()
 def _blend(cosines, found, labels, largest, temperature, out):
     """Mean of the labels of the largest cosines and all their ties, weighted by exp(cosine / temperature)."""
     largest[:] = -np.inf

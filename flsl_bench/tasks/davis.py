@@ -55,7 +55,8 @@ class DavisJob:
 
     @property
     def precision(self) -> str:
-        return "fp16" if self.half else "fp32"
+        """fp32 as published, or by autocast fp16 on a GPU and bf16 on the CPU, which has no fast fp16."""
+        return "fp32" if not self.half else "bf16" if self.device == "cpu" else "fp16"
 
     def protocol(self) -> Protocol:
         """The protocol with every knob that differs from its published value."""
@@ -124,8 +125,6 @@ def prepare(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda":
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(torch.cuda.device_count(), 1)}"
-    if half and device == "cpu":
-        raise ConfigError("half precision is for GPUs: leave --half out on the CPU, where it is slower and less exact")
     names = davis.sequences(davis_root, split) if sequences is None else list(dict.fromkeys(sequences))
     if sequences is not None:
         for name in names:  # a name mistyped by the caller is no broken sequence
@@ -305,7 +304,7 @@ def _propagate(job: DavisJob, vit: "VisionTransformer", sequence: davis.DavisSeq
         job.options,
         device=job.device,
         batch=job.batch,
-        dtype=torch.float16 if job.half else torch.float32,
+        dtype={"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[job.precision],
         progress=progress,
     )
     for index, ids in masks:

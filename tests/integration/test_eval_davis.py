@@ -71,6 +71,16 @@ def test_finished_sequences_are_run_again_only_if_something_changed(evaluated):
     assert run("eval_davis.py", *arguments, cwd=folder).returncode == 0
 
 
+def test_half_precision_is_recorded_and_leaves_nearly_the_same_masks(evaluated, tmp_path):
+    folder, arguments, _ = evaluated
+    assert run("eval_davis.py", *arguments, "--half", "--device", "cpu", cwd=tmp_path).returncode == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.environment.precision == record.protocol.deviations["precision"] == "bf16"
+    expected = masks(folder / "out")
+    equal = [float((mask == expected[name]).mean()) for name, mask in masks(tmp_path / "out").items()]
+    assert min(equal) > 0.95 and sum(equal) / len(equal) > 0.99
+
+
 def test_a_killed_run_leaves_whole_masks_and_resumes_to_the_same_ones(evaluated, tmp_path):
     folder, arguments, _ = evaluated
     expected = masks(folder / "out")
@@ -204,7 +214,6 @@ def test_input_that_concerns_the_whole_run_is_exit_code_2(weights, root, tmp_pat
         (["--checkpoint", "none.pth", "--davis-root", root], "none.pth: no such file"),
         (["--checkpoint", weights, "--davis-root", root, "--arch", "vit_base"], "vit_base"),
         (["--checkpoint", weights, "--davis-root", root, "--top-k", 0], "top_k=0"),
-        (["--checkpoint", weights, "--davis-root", root, "--half", "--device", "cpu"], "half precision is for GPUs"),
         (["--score-only", "nothing", "--davis-root", root], "nothing: no such folder of results"),
         (["--score-only", ".", "--davis-root", root, "--cross-check", "--split", "test"], "no such split"),
     ):
