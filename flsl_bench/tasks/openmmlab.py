@@ -44,7 +44,7 @@ class Job:
 
     @property
     def seed(self) -> int:
-        return int(self.config.randomness.get("seed") or 0)
+        return int(self.config.randomness.seed)
 
     @property
     def protocol(self) -> Protocol:
@@ -164,6 +164,8 @@ def prepare_training(
 
     config = configs.load_config(config_file, dict(options or {}))
     config.launcher = launcher
+    if config.randomness.get("seed") is None:
+        raise ConfigError("randomness.seed is not set: a record tells its seed, give a number")
     if amp:
         config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if auto_scale_lr:

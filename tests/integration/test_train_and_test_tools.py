@@ -169,6 +169,7 @@ BAD = {
     "unknown architecture": (lambda d: {"model.backbone.arch": "gigantic"}, r"unknown architecture 'gigantic'.*small"),
     "other architecture": (lambda d: {"model.backbone.arch": "small"}, r"width, depth, patch \(192, 4, 16\)"),
     "missing checkpoint": (lambda d: {"init_checkpoint": "nothing.pth"}, r"nothing\.pth: no such file"),
+    "no seed": (lambda d: {"randomness.seed": None}, r"randomness\.seed is not set"),
     "unfitting option": (lambda d: {"train_dataloader.batch_size.x": 1}, r"--cfg-options do not fit"),
 }
 
