@@ -13,6 +13,8 @@ from flsl_bench.errors import FlslBenchError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="What a weight file is, and a clean copy of its backbone.")
 app.add_typer(checkpoint_app, name="checkpoint")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: conversion into the layouts that the benchmarks read.")
+app.add_typer(data_app, name="data")
 
 Branch = Annotated[str | None, typer.Option(help="teacher, student, ...: which network of the file.")]
 Heads = Annotated[int | None, typer.Option(help="Number of attention heads, where the file does not tell it.")]
@@ -130,3 +132,44 @@ def convert(
 
     facts = convert(file, out, branch=branch, num_heads=num_heads, class_token=class_token)
     print(f"{out}: {facts.matched_keys} weights of {facts.architecture.name} from {facts.format}")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Keeps `data` a group while it has one command."""
+
+
+@data_app.command()
+def convert_uavdt(
+    gt: Annotated[Path, typer.Option(metavar="DIR", help="The official text files, <sequence>_gt_whole.txt ...")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets annotations/uavdt_train.json and uavdt_test.json.")],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="UAV-benchmark-M; its frames are checked and measured.")
+    ] = None,
+    image_size: Annotated[tuple[int, int], typer.Option(help="Width and height where there are no images.")] = (
+        1024,
+        540,
+    ),
+) -> None:
+    """UAVDT's official files to COCO JSON, by the official 30/20 split; ignore regions become crowds.
+
+    Example: flsl-bench data convert-uavdt --gt UAV-benchmark-MOTD_v1.0/GT --images UAV-benchmark-M --out data/uavdt
+    """
+    from flsl_bench.datasets.uavdt import convert
+    from flsl_bench.progress import bar
+
+    with bar("convert", "sequences") as report:
+        conversion = convert(gt, out, images_dir=images, image_size=image_size, progress=report)
+    for split in (conversion.train, conversion.test):
+        kinds = ", ".join(f"{count} {name}" for name, count in split.boxes_per_category.items())
+        complete = "complete" if split.matches_official_counts() else "not the complete official split"
+        print(f"{split.path}: {split.frames} frames, {split.boxes} boxes ({kinds}), {complete}")
+        print(f"  {len(split.sequences)} sequences, {split.ignore_regions} ignore regions")
+        if split.missing_sequences:
+            print(f"  not in {gt}: {', '.join(split.missing_sequences)}")
+        if split.frames_without_boxes:
+            print(f"  left out: {split.frames_without_boxes} frames with ignore regions only")
+        for reason, count in split.skipped_per_reason.items():
+            print(f"  skipped: {count} lines, {reason}")
+    if conversion.unknown_sequences:
+        print(f"in neither split, not converted: {', '.join(conversion.unknown_sequences)}")

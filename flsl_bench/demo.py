@@ -108,7 +108,7 @@ def _coco(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console
 
 
 def _davis(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
-    from flsl_bench.progress import frames_bar
+    from flsl_bench.progress import bar
     from flsl_bench.results.terminal import print_record
     from flsl_bench.tasks import davis
     from flsl_bench.tasks.davis_scoring import text_table
@@ -122,7 +122,7 @@ def _davis(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, consol
         overwrite=overwrite,
         command=["flsl-bench", "demo"],
     )
-    with frames_bar("propagate") as report:
+    with bar("propagate") as report:
         outcome, record = davis.evaluate(job, report)
     console.print(text_table(outcome.scores), soft_wrap=True)
     print_record(record, job.results, console)

@@ -157,7 +157,9 @@ def _extras() -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         absent = [name for name, module in packages.items() if importlib.util.find_spec(module) is None]
         detail = f"optional: {', '.join(absent)} not installed" if absent else ", ".join(packages)
-        yield Finding(f"extra {extra}", "note" if absent else "ok", detail, pip_line(f"{CHECKOUT}[{extra}]") if absent else "")
+        yield Finding(
+            f"extra {extra}", "note" if absent else "ok", detail, pip_line(f"{CHECKOUT}[{extra}]") if absent else ""
+        )
 
 
 def _package(distribution: str, module: str, requirement: str | None = None) -> Finding:

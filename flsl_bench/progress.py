@@ -1,4 +1,4 @@
-"""A progress bar over the frames of many sequences."""
+"""A progress bar over the sequences of a data set or over their frames."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,22 +8,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def frames_bar(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error; the yielded function takes a sequence's name, the frames done and the frames in all."""
+def bar(what: str, unit: str = "frames") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error; the yielded function takes a sequence's name, the units done and those in all."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("frames"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[name]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        bar = bars.add_task(what, total=None, name="")
+        task = bars.add_task(what, total=None, name="")
 
         def report(name: str, done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, name=name)
+            bars.update(task, completed=done, total=total, name=name)
 
         yield report

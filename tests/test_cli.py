@@ -54,6 +54,18 @@ def test_results_lists_nothing_where_there_is_nothing(tmp_path):
     assert f"no records in {tmp_path / 'measured'}" in invoke("results", "--results-dir", tmp_path)
 
 
+def test_uavdt_conversion_says_what_it_wrote_and_what_is_missing(tmp_path):
+    gt = tmp_path / "GT"
+    gt.mkdir()
+    (gt / "M0101_gt_whole.txt").write_text("1,1,10,10,20,20,1,1,1\n1,2,50,50,20,20,1,1,2\n2,1,12,10,20,20,1,1,1\n")
+    (gt / "M0101_gt_ignore.txt").write_text("1,-1,0,0,5,5,1,-1,-1\n")
+    told = invoke("data", "convert-uavdt", "--gt", gt, "--out", tmp_path / "out")
+    assert "2 frames, 3 boxes (2 car, 1 truck, 0 bus), not the complete official split" in told
+    assert "1 sequences, 1 ignore regions" in told and "M0201" in told
+    written = json.loads((tmp_path / "out/annotations/uavdt_train.json").read_text())
+    assert len(written["images"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

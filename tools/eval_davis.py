@@ -64,10 +64,10 @@ def main() -> int:
 
 def score_only(arguments: argparse.Namespace) -> int:
     """Two folders in, numbers out; PyTorch is not imported."""
-    from flsl_bench.progress import frames_bar
+    from flsl_bench.progress import bar
     from flsl_bench.tasks.davis_scoring import score
 
-    with frames_bar("score") as report:
+    with bar("score") as report:
         scores = score(
             arguments.score_only,
             arguments.davis_root,
@@ -80,7 +80,7 @@ def score_only(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    from flsl_bench.progress import frames_bar
+    from flsl_bench.progress import bar
     from flsl_bench.results.terminal import print_record
     from flsl_bench.tasks import davis
 
@@ -106,7 +106,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         command=sys.argv,
     )
-    with frames_bar("propagate") as report:
+    with bar("propagate") as report:
         outcome, record = davis.evaluate(job, report)
     if outcome.scores is None:  # the first process of several tells
         return 0
