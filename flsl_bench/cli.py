@@ -80,11 +80,11 @@ def results(
     """List the finished records."""
     from rich.console import Console
 
-    from flsl_bench.paths import CHECKOUT
+    from flsl_bench.paths import RESULTS
     from flsl_bench.results.store import Store
     from flsl_bench.results.terminal import results_overview
 
-    store = Store(results_dir or CHECKOUT / "results")
+    store = Store(results_dir or RESULTS)
     records = list(store.records())
     if records:
         Console().print(results_overview(records))

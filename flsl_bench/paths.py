@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+RESULTS = CHECKOUT / "results"  # where records, reported figures and tables lie unless a user says otherwise
 
 
 def find(path: str | os.PathLike) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flsl_bench.cli import run_tool
-from flsl_bench.paths import CHECKOUT
+from flsl_bench.paths import RESULTS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +24,7 @@ def main() -> int:
     from flsl_bench.results.store import Store
     from flsl_bench.results.tables import write_tables
 
-    results = arguments.results_dir or CHECKOUT / "results"
+    results = arguments.results_dir or RESULTS
     out = arguments.out or results / "tables"
     written = write_tables(load_reported(), Store(results).records(), out)
     for path in written:

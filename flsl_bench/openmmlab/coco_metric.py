@@ -3,7 +3,7 @@
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
 
-from flsl_bench.metrics.coco import average_precision, engine_version
+from flsl_bench.metrics.coco import average_precision
 
 _KINDS = {"bbox": "box", "segm": "mask"}
 
@@ -17,11 +17,6 @@ class CocoAP(CocoMetric):
     """
 
     default_prefix = "coco"
-
-    @property
-    def engine(self) -> str:
-        """Library and version that computes the statistics."""
-        return engine_version()
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])

@@ -52,7 +52,7 @@ _NOT_PROTOCOL = (
 )
 _CONVENIENCE = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "data_root", "backend_args")
 
-_SPLIT_OF_LOADER = {"train_dataloader": "train", "val_dataloader": "val", "test_dataloader": "test"}
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def load_config(path: str | os.PathLike, options: dict[str, Any] | None = None) -> Config:
@@ -89,7 +89,7 @@ def protocol_deviations(config: Config) -> dict[str, Any]:
 def apply_knobs(config: Config) -> None:
     """Carry the knobs `data_root`, `init_checkpoint` and `image_scale_factor` to where they belong, in place."""
     root = find(config.data_root)
-    for name in _SPLIT_OF_LOADER:
+    for name in _LOADERS:
         if name in config:
             _innermost(config[name].dataset).data_root = str(root)
     for name in ("val", "test"):
@@ -101,7 +101,7 @@ def apply_knobs(config: Config) -> None:
     if config.init_checkpoint:
         config.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=config.init_checkpoint)
     if config.image_scale_factor != 1.0:
-        for name in _SPLIT_OF_LOADER:
+        for name in _LOADERS:
             if name in config:
                 _scale_sizes(_innermost(config[name].dataset).pipeline, config.image_scale_factor)
 

@@ -16,8 +16,6 @@ from flsl_bench.errors import CheckpointError, ConfigError
 from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
 from flsl_bench.openmmlab.storage import latest_checkpoint
 
-LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-
 
 @dataclass(frozen=True)
 class Outcome:

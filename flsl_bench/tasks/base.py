@@ -8,6 +8,7 @@ from typing import Any
 
 from flsl_bench.errors import ConfigError
 from flsl_bench.results.record import Record
+from flsl_bench.results.store import Store
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ class Task(ABC):
     @abstractmethod
     def collect(self, job: Any, outcome: Any) -> Record:
         """The record of what `run` gave."""
+
+
+def finished(task: Task, job: Any) -> Record | None:
+    """The record that `job` would make, if it is there and the job does not say overwrite."""
+    return None if job.overwrite else task.plan(job).done
+
+
+def keep(task: Task, job: Any, outcome: Any) -> Record:
+    """The record of `outcome`, stored; one that is there already stays unless the job says overwrite."""
+    record = finished(task, job)
+    if record is None:
+        record = task.collect(job, outcome)
+        Store(job.results).save(record, overwrite=job.overwrite)
+    return record
 
 
 _tasks: dict[str, Task] = {}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.datasets import davis
 from flsl_bench.errors import ConfigError, DataError, FlslBenchError
 from flsl_bench.files import atomic_write_text, sha256
-from flsl_bench.paths import CHECKOUT
+from flsl_bench.paths import RESULTS
 from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, record_key
 from flsl_bench.results.store import Store
 from flsl_bench.tasks import provenance
-from flsl_bench.tasks.base import MetricSpec, Plan, Task, get
+from flsl_bench.tasks.base import MetricSpec, Plan, Task, get, keep
 from flsl_bench.tasks.davis_scoring import Scores, score
 from flsl_bench.tasks.weights import model_name, weights_of
 
@@ -57,6 +58,11 @@ class DavisJob:
     def precision(self) -> str:
         """fp32 as published, or by autocast fp16 on a GPU and bf16 on the CPU, which has no fast fp16."""
         return "fp32" if not self.half else "bf16" if self.device == "cpu" else "fp16"
+
+    @cached_property
+    def data(self) -> Data:
+        """Fingerprint of frames and masks; made once, since every mask is hashed for it."""
+        return _fingerprint(self)
 
     def protocol(self) -> Protocol:
         """The protocol with every knob that differs from its published value."""
@@ -144,7 +150,7 @@ def prepare(
         batch=batch,
         workers=workers,
         model=model,
-        results=Path(results or CHECKOUT / "results"),
+        results=Path(results or RESULTS),
         overwrite=overwrite,
         command=list(command),
     )
@@ -175,9 +181,9 @@ class Davis(Task):
         return problems
 
     def plan(self, job: DavisJob) -> Plan:
-        store, key = Store(job.results), self._key(job)
+        store, identity = Store(job.results), (job.model, self.name, self._key(job))
         steps = [f"propagate {len(job.sequences)} sequences on {job.device}, {job.precision}", "score", "record"]
-        return Plan(self.name, job.model, store.path(job.model, self.name, key), self._done(job, store, key), steps)
+        return Plan(self.name, job.model, store.path(*identity), store.find(*identity), steps)
 
     def run(self, job: DavisJob, progress: Progress | None = None) -> DavisOutcome:
         """Propagate this process's share of the sequences, and on the first process score them all.
@@ -198,9 +204,9 @@ class Davis(Task):
     def collect(self, job: DavisJob, outcome: DavisOutcome) -> Record:
         values = outcome.scores.summary()
         weights = weights_of(job.facts)
-        protocol, data = job.protocol(), _data(job)
+        protocol = job.protocol()
         return Record(
-            key=record_key(weights, self.name, protocol, data, 0),
+            key=record_key(weights, self.name, protocol, job.data, 0),
             model=job.model,
             task=self.name,
             protocol=protocol,
@@ -209,7 +215,7 @@ class Davis(Task):
                 for m in self.metrics
             ],
             weights=weights,
-            data=data,
+            data=job.data,
             seed=0,  # nothing is random
             environment=provenance.environment(
                 devices=_processes()[1], precision=job.precision, operators="none", evaluator="flsl_bench.metrics.davis"
@@ -222,10 +228,7 @@ class Davis(Task):
         )
 
     def _key(self, job: DavisJob) -> str:
-        return record_key(weights_of(job.facts), self.name, job.protocol(), _data(job), 0)
-
-    def _done(self, job: DavisJob, store: Store, key: str) -> Record | None:
-        return None if job.overwrite else store.find(job.model, self.name, key)
+        return record_key(weights_of(job.facts), self.name, job.protocol(), job.data, 0)
 
 
 def evaluate(job: DavisJob, progress: Progress | None = None) -> tuple[DavisOutcome, Record | None]:
@@ -237,11 +240,7 @@ def evaluate(job: DavisJob, progress: Progress | None = None) -> tuple[DavisOutc
     outcome = task.run(job, progress)
     if outcome.scores is None or outcome.scores.failures:
         return outcome, None
-    record = task.plan(job).done
-    if record is None:
-        record = task.collect(job, outcome)
-        Store(job.results).save(record, overwrite=job.overwrite)
-    return outcome, record
+    return outcome, keep(task, job, outcome)
 
 
 def _processes() -> tuple[int, int]:
@@ -381,8 +380,8 @@ def _late_objects(job: DavisJob, scores: Scores) -> list[str]:
     return lines
 
 
-def _data(job: DavisJob) -> Data:
-    """Fingerprint of the frames and the masks of all sequences of the job."""
+def _fingerprint(job: DavisJob) -> Data:
+    """Frames and masks of all sequences of the job, by content."""
     images = [path for name in job.sequences for path in _files(job, name, "images")]
     masks = [path for name in job.sequences for path in _files(job, name, "masks")]
     digest = hashlib.sha256("".join(f"{path.parent.name}/{path.name}:{sha256(path)}\n" for path in masks).encode())

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.errors import ConfigError, FlslBenchError
-from flsl_bench.paths import CHECKOUT
+from flsl_bench.paths import RESULTS
 from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, Weights, record_key
 from flsl_bench.results.store import Store
-from flsl_bench.tasks import provenance
+from flsl_bench.tasks import base, provenance
 from flsl_bench.tasks.base import Plan, Task, get
 from flsl_bench.tasks.weights import model_name, weights_of
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
     from flsl_bench.openmmlab.execution import Outcome
-
-DEFAULT_RESULTS = CHECKOUT / "results"
 
 
 @dataclass
@@ -189,7 +187,7 @@ def prepare_training(
         precision=precision,
         processes=processes,
         model=config.get("model_name") or model_name(weights),
-        results=Path(results or DEFAULT_RESULTS),
+        results=Path(results or RESULTS),
         overwrite=overwrite,
         command=command or [],
         progress=progress,
@@ -239,7 +237,7 @@ def prepare_test(
         precision=configs.fit_device(config),
         processes=processes or execution.process_count(launcher),
         model=config.get("model_name") or told.get("model") or Path(checkpoint).stem,
-        results=Path(results or DEFAULT_RESULTS),
+        results=Path(results or RESULTS),
         overwrite=overwrite,
         command=command or [],
         progress=progress,
@@ -276,7 +274,7 @@ def train(job: Job, checked: bool = False) -> Record | None:
 
 def finished(job: Job) -> Record | None:
     """The record that the checked `job` would make, if it is there and not to be overwritten."""
-    return None if job.overwrite else get(job.config.task).plan(job).done
+    return base.finished(get(job.config.task), job)
 
 
 def test(job: Job, dump: str | None = None) -> tuple[dict[str, float], Record | None]:
@@ -293,9 +291,7 @@ def test(job: Job, dump: str | None = None) -> tuple[dict[str, float], Record | 
     outcome = execution.test(job.config, hooks.ResultHook(job.provenance()), job.progress, dump)
     if not main or job.weights is None:
         return outcome.scores, None
-    record = finished(job) or task.collect(job, outcome)
-    Store(job.results).save(record, overwrite=True)
-    return outcome.scores, record
+    return outcome.scores, base.keep(task, job, outcome)
 
 
 def _init_facts(config: "Config", class_token: bool | None) -> Facts:
