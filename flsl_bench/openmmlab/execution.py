@@ -22,6 +22,7 @@ class Outcome:
     """What a run left."""
 
     scores: dict[str, float]
+    breakdowns: dict[str, dict[str, float | None]]
     seconds: dict[str, float]
     artifacts: dict[str, Path]
 
@@ -111,4 +112,4 @@ def _outcome(runner: Runner, hook: ResultHook) -> Outcome:
     checkpoint = latest_checkpoint(runner.work_dir)
     if checkpoint is not None:
         artifacts["checkpoint"] = checkpoint
-    return Outcome(hook.scores or {}, dict(hook.seconds), artifacts)
+    return Outcome(hook.scores or {}, hook.breakdowns, dict(hook.seconds), artifacts)

@@ -9,11 +9,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ResultHook(Hook):
-    """Keeps the scores of the last evaluation and writes the run's provenance into every checkpoint it saves."""
+    """Keeps the scores of the last evaluation and writes the run's provenance into every checkpoint it saves.
+
+    A metric that has scores of parts, by class or by sequence, leaves them in its attribute `breakdowns`.
+    """
 
     def __init__(self, provenance: dict):
         self.provenance = provenance
         self.scores: dict[str, float] | None = None
+        self.breakdowns: dict[str, dict[str, float | None]] = {}
         self.seconds = {"train": 0.0, "evaluate": 0.0}
         self._iteration_scored = -1
         self._started = 0.0
@@ -32,21 +36,24 @@ class ResultHook(Hook):
         self._started = time.monotonic()
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        self._keep(metrics)
+        self._keep(metrics, runner.val_evaluator)
         self._evaluated_in_training += self.seconds["evaluate"]
         self._iteration_scored = runner.iter
 
     before_test = before_val
 
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        self._keep(metrics)
+        self._keep(metrics, runner.test_evaluator)
 
     def scored(self, iteration: int) -> bool:
         """Whether the scores kept are those of the weights after `iteration`."""
         return self.scores is not None and self._iteration_scored == iteration
 
-    def _keep(self, metrics: dict[str, float] | None) -> None:
+    def _keep(self, metrics: dict[str, float] | None, evaluator) -> None:
         self.scores = dict(metrics or {})
+        self.breakdowns = {}
+        for metric in evaluator.metrics:
+            self.breakdowns |= getattr(metric, "breakdowns", {})
         self.seconds["evaluate"] = time.monotonic() - self._started
 
 

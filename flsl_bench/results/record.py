@@ -86,6 +86,7 @@ class Record(Strict):
     task: str
     protocol: Protocol
     metrics: list[Metric] = Field(min_length=1)  # the primary one first
+    breakdowns: dict[str, dict[str, float | None]] = {}  # scores of parts, e.g. "IoU by class": {"wall": 71.2}
     weights: Weights
     data: Data
     seed: int

@@ -111,6 +111,7 @@ class OpenMMLabTask(Task):
             task=self.name,
             protocol=job.protocol,
             metrics=self._metrics(outcome.scores),
+            breakdowns=outcome.breakdowns,
             weights=job.weights,
             data=self._data(job),
             seed=job.seed,
