@@ -6,6 +6,7 @@ import argparse
 import codecs
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from flsl_bench.errors import CheckpointError
 RESAVE = (
     "load it in the environment it came from and save it again as a plain state dict (torch.save) or as safetensors"
 )
+
+# torch's list of allowed globals belongs to the whole process: a thread must not see another one's.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -100,17 +104,14 @@ def _allowing(allowed: list[Any]) -> Iterator[None]:
     import torch
 
     serialization = torch.serialization
-    if hasattr(serialization, "safe_globals"):
-        with serialization.safe_globals(allowed):
+    with _ONE_AT_A_TIME:
+        before = serialization.get_safe_globals()  # torch 2.4 has no context manager for this
+        serialization.add_safe_globals(allowed)
+        try:
             yield
-        return
-    before = serialization.get_safe_globals()  # torch 2.4 has no context manager for this
-    serialization.add_safe_globals(allowed)
-    try:
-        yield
-    finally:
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(before)
+        finally:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals(before)
 
 
 def _sniff(path: Path) -> str:
