@@ -2,7 +2,8 @@
 
 Real objects with true masks are pasted onto photographed grounds (see `cutouts`). The same arguments and the same
 library versions give the same annotations and the same pixels. Scores on a miniature say that the tools work, nothing
-about a checkpoint. COCO is made here, DAVIS in `miniature_davis`; `miniature_build` has what they share.
+about a checkpoint. COCO is made here, every other data set in a module of its own; `miniature_build` has what they
+share.
 """
 
 import json
@@ -27,8 +28,11 @@ from flsl_bench.datasets.cutouts import (
     load_cutouts,
     random_gain,
 )
+from flsl_bench.datasets.miniature_ade20k import make_ade20k
 from flsl_bench.datasets.miniature_build import MARKER, MIN_SIDE, build_once
 from flsl_bench.datasets.miniature_davis import make_davis
+from flsl_bench.datasets.miniature_uavdt import make_uavdt
+from flsl_bench.datasets.miniature_voc import make_voc
 from flsl_bench.errors import ConfigError
 
 __all__ = [
@@ -36,8 +40,11 @@ __all__ = [
     "Scene",
     "coco_image_id",
     "coco_scene",
+    "make_ade20k",
     "make_coco",
     "make_davis",
+    "make_uavdt",
+    "make_voc",
     "polygons_of",
     "uncompressed_rle",
 ]

@@ -7,7 +7,7 @@ formats in the readme of its toolkit. Boxes and regions are `x, y, w, h` in pixe
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +86,19 @@ class SplitReport:
         """How many lines were skipped for each reason that occurs."""
         return dict(Counter(box.reason for box in self.skipped))
 
+    @property
+    def official_frames(self) -> int:
+        """Annotated frames of the complete split."""
+        return OFFICIAL_FRAMES[self.split]
+
+    @property
+    def official_boxes(self) -> int:
+        """Boxes of the complete split."""
+        return sum(OFFICIAL_BOXES[self.split].values())
+
     def matches_official_counts(self) -> bool:
         """Whether frames and boxes are those of the complete split."""
-        frames, boxes = OFFICIAL_FRAMES[self.split], OFFICIAL_BOXES[self.split]
-        return self.frames == frames and self.boxes_per_category == boxes
+        return self.frames == self.official_frames and self.boxes_per_category == OFFICIAL_BOXES[self.split]
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,31 @@ def convert(
             reports[split] = _write_split(split, names, reader, path, temporary, report)
     known = {name for names in SEQUENCES.values() for name in names}
     return Conversion(reports["train"], reports["test"], tuple(sorted(found - known)))
+
+
+def read_attributes(path: str | os.PathLike, sequences: Collection[str]) -> dict[str, list[str]] | None:
+    """Each sequence's attributes, such as daylight or high-alt, from a JSON {sequence: [attribute, ...]}.
+
+    None if there is no such file.
+
+    Raises:
+        DataError: the file is no such JSON, or one of `sequences` is not in it.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); write {{sequence: [attribute, ...]}}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds no mapping; write {{sequence: [attribute, ...]}}")
+    for sequence, names in content.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{path}: field {sequence} is no list of attributes; write {{sequence: [attribute, ...]}}")
+    missing = sorted(set(sequences) - content.keys())
+    if missing:
+        raise DataError(f"{path}: sequence {missing[0]} is missing; give it an empty list if it has no attribute")
+    return content
 
 
 def _sequence_counter(progress: Callable[[str, int, int], None] | None, total: int) -> Callable[[str], None]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from flsl_bench.datasets import uavdt
-from flsl_bench.datasets.uavdt import SkippedBox, convert
+from flsl_bench.datasets.uavdt import SkippedBox, convert, read_attributes
 from flsl_bench.errors import DataError
 
 CAR, BUS = 1, 3
@@ -88,9 +89,17 @@ def test_pycocotools_gives_the_real_truth_full_marks(shared, tmp_path):
     assert score(report.path, perfect(content))[0] == pytest.approx(1.0)
 
 
-def test_the_official_counts_add_up():
-    assert sum(uavdt.OFFICIAL_BOXES["train"].values()) == 422_911
-    assert sum(uavdt.OFFICIAL_BOXES["test"].values()) == 375_884
+def test_a_report_tells_the_official_counts(folder, tmp_path):
+    train, test = convert(folder, tmp_path).train, convert(folder, tmp_path).test
+    assert (train.official_frames, train.official_boxes) == (23_829, 422_911)
+    assert (test.official_frames, test.official_boxes) == (16_580, 375_884)
+    complete = replace(train, frames=23_829, boxes_per_category={"car": 394_633, "truck": 17_491, "bus": 10_787})
+    assert complete.matches_official_counts()
+    assert not replace(complete, frames=23_828).matches_official_counts()
+    assert not train.matches_official_counts()
+
+
+def test_the_official_split_is_of_50_sequences():
     assert len(set(uavdt.SEQUENCES["train"] + uavdt.SEQUENCES["test"])) == 50
 
 
@@ -269,3 +278,31 @@ def test_pycocotools_counts_no_false_positive_in_an_ignore_region(folder, tmp_pa
     inside, outside = {**extra, "bbox": [120, 120, 30, 30]}, {**extra, "bbox": [420, 120, 30, 30]}
     assert score(report.path, [*perfect(content), inside])[0] == pytest.approx(1.0)
     assert score(report.path, [*perfect(content), outside])[0] < 0.9
+
+
+class TestAttributes:
+    @pytest.fixture
+    def path(self, tmp_path):
+        return tmp_path / "sequence_attributes.json"
+
+    def test_are_read(self, path):
+        path.write_text('{"M0203": ["daylight", "high-alt"], "M0205": []}')
+        assert read_attributes(path, {"M0203"}) == {"M0203": ["daylight", "high-alt"], "M0205": []}
+
+    def test_need_not_be_there(self, path):
+        assert read_attributes(path, {"M0203"}) is None
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", r"cannot be read as JSON \(.*\); write \{sequence: \[attribute, \.\.\.\]\}"),
+            ("[]", "holds no mapping"),
+            ('{"M0203": "daylight"}', "field M0203 is no list of attributes"),
+            ('{"M0203": [1]}', "field M0203 is no list of attributes"),
+            ('{"M0205": []}', "sequence M0203 is missing; give it an empty list"),
+        ],
+    )
+    def test_that_are_wrong_are_refused(self, path, text, message):
+        path.write_text(text)
+        with pytest.raises(DataError, match=rf"sequence_attributes\.json: {message}"):
+            read_attributes(path, {"M0203"})
