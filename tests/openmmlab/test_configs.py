@@ -1,5 +1,8 @@
 """Every shipped config is built and run; the published ones state the papers' recipe; options are traced."""
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,32 +13,52 @@ pytest.importorskip("mmdet")
 import flsl_bench.openmmlab  # noqa: F401
 
 # isort: split
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
 
+from flsl_bench import tasks
 from flsl_bench.backbones.vit import VisionTransformer
 from flsl_bench.checkpoints import load_checkpoint
-from flsl_bench.datasets.miniature import make_coco
+from flsl_bench.datasets.miniature import make_coco, make_uavdt
+from flsl_bench.datasets.uavdt import CATEGORIES, OFFICIAL_FRAMES
 from flsl_bench.errors import ConfigError
 from flsl_bench.openmmlab.backbone import PlainViT
 from flsl_bench.openmmlab.config import apply_knobs, fit_backbone, fit_device, load_config, protocol_deviations
 from flsl_bench.paths import CHECKOUT
+from flsl_bench.results.reported import load_reported
 
 CONFIGS = sorted(path.name for path in (CHECKOUT / "mmconfigs").glob("*.py"))
 RECIPES = ["maskrcnn_vits16_flsl.py", "maskrcnn_vits8_flsl.py", "maskrcnn_vitb16_flsl.py"]
 AS_RELEASED = "maskrcnn_vits16_flsl_as_released.py"
+UAVDT = {
+    "fasterrcnn_vits16_flsl_uavdt.py": "maskrcnn_vits16_flsl.py",
+    "fasterrcnn_vits8_flsl_uavdt.py": "maskrcnn_vits8_flsl.py",
+    "fasterrcnn_vitb16_flsl_uavdt.py": "maskrcnn_vitb16_flsl.py",
+}
+"""Each with the config of COCO whose recipe it takes."""
+SEGMENTORS = ("semfpn", "upernet", "linear")
+SIZES = ("vits16", "vits8", "vitb16")
+ADE20K = [f"{head}_{size}_flsl_ade20k.py" for head in SEGMENTORS for size in SIZES]
 TINY = dict(embed_dim=24, depth=4, num_heads=3)
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def mmdet_scope():
-    """The scope in which mmengine's runner builds these configs."""
+    """The scope in which mmengine's runner builds the detectors' configs."""
     with DefaultScope.overwrite_default_scope("mmdet"):
+        yield
+
+
+@pytest.fixture
+def mmseg_scope(mmdet_scope):
+    """The scope in which it builds the segmentors'."""
+    with DefaultScope.overwrite_default_scope("mmseg"):
         yield
 
 
@@ -43,8 +66,8 @@ def load(name, **options):
     return load_config(CHECKOUT / "mmconfigs" / name, options)
 
 
-def detection_batch():
-    """Two images of different odd sizes with two boxes and masks each, as a data loader hands them over."""
+def detection_batch(categories=80, masked=True):
+    """Two images of different odd sizes with two boxes each, as a data loader hands them over."""
     generator = torch.Generator().manual_seed(0)
     batch = {"inputs": [], "data_samples": []}
     for height, width in ((40, 56), (56, 33)):
@@ -61,15 +84,37 @@ def detection_batch():
         masks[0, 4:20, 4:24] = masks[1, 10:, 8:30] = 1
         sample.gt_instances = InstanceData(
             bboxes=torch.tensor([[4.0, 4, 24, 20], [8, 10, 30, height]]),
-            labels=torch.tensor([0, 79]),
-            masks=BitmapMasks(masks, height, width),
+            labels=torch.tensor([0, categories - 1]),
+        )
+        if masked:
+            sample.gt_instances.masks = BitmapMasks(masks, height, width)
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.tensor([[0.0, 24, 8, height]]), labels=torch.tensor([categories - 1])
         )
         batch["inputs"].append(torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8))
         batch["data_samples"].append(sample)
     return batch
 
 
-BATCHES = {"coco": detection_batch}
+def segmentation_batch():
+    """Two crops of one size with label maps, some of whose pixels are to be ignored."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {"inputs": [], "data_samples": []}
+    for _ in range(2):
+        sample = SegDataSample(metainfo=dict(img_path="a.jpg", img_shape=(40, 50), ori_shape=(60, 75)))
+        labels = torch.randint(0, 150, (1, 40, 50), generator=generator)
+        labels[:, :7] = 255
+        sample.gt_sem_seg = PixelData(data=labels)
+        batch["inputs"].append(torch.randint(0, 256, (3, 40, 50), generator=generator, dtype=torch.uint8))
+        batch["data_samples"].append(sample)
+    return batch
+
+
+BATCHES = {
+    "coco": detection_batch,
+    "uavdt": partial(detection_batch, categories=3, masked=False),
+    **dict.fromkeys(("ade20k", "ade20k-upernet", "ade20k-linear"), segmentation_batch),
+}
 
 
 class TestEveryConfig:
@@ -79,9 +124,15 @@ class TestEveryConfig:
 
     def test_trains_and_predicts_on_the_cpu(self, config):
         torch.manual_seed(0)
-        model = MODELS.build(config.model)
-        self.train_one_step(model, BATCHES[config.task]())
-        self.predict(model, BATCHES[config.task]())
+        if config.default_scope == "mmseg":
+            config.image_scale_factor = 0.125  # crops of 512 pixels are padded to 64
+            apply_knobs(config)
+            del config.model.backbone["init_cfg"]
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            model = MODELS.build(config.model)
+            self.train_one_step(model, BATCHES[config.task]())
+            predict = {"mmdet": self.detect, "mmseg": self.segment}[config.default_scope]
+            predict(model, BATCHES[config.task]())
 
     @staticmethod
     def train_one_step(model, batch):
@@ -95,7 +146,17 @@ class TestEveryConfig:
         assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
 
     @staticmethod
-    def predict(model, batch):
+    def segment(model, batch):
+        model.eval()
+        with torch.no_grad():
+            results = model.test_step(batch)
+        for result in results:
+            labels = result.pred_sem_seg.data
+            assert labels.shape == (1, *result.ori_shape)
+            assert ((labels >= 0) & (labels < 150)).all()
+
+    @staticmethod
+    def detect(model, batch):
         model.eval()
         model.roi_head.test_cfg.update(score_thr=0.0, max_per_img=4)  # a random detector is sure of nothing
         with torch.no_grad():
@@ -105,7 +166,9 @@ class TestEveryConfig:
             assert len(found) == 4
             assert ((found.bboxes >= 0) & (found.bboxes <= torch.tensor([width, height] * 2))).all()
             assert ((found.scores > 0) & (found.scores <= 1)).all()
-            assert found.masks.shape == (4, height, width)
+            assert ("masks" in found) == model.with_mask
+            if model.with_mask:
+                assert found.masks.shape == (4, height, width)
 
     def test_names_where_to_start_from_and_what_it_follows(self, config):
         assert config.task in BATCHES
@@ -222,6 +285,211 @@ class TestRecipe:
         assert config.protocol.images == dict(train=118_287, val=5_000)
 
 
+class TestUavdt:
+    """The suite's own protocol: COCO's recipe without masks, for three categories and dense frames."""
+
+    @pytest.fixture(params=UAVDT)
+    def config(self, request):
+        return load(request.param)
+
+    @pytest.fixture
+    def coco(self, config):
+        return load(UAVDT[Path(config.filename).name])
+
+    def test_is_a_protocol_of_its_own(self, config):
+        task = tasks.get("uavdt")
+        assert (config.protocol.name, config.protocol.version) == task.protocol
+        assert config.protocol.images == {"train": OFFICIAL_FRAMES["train"], "val": OFFICIAL_FRAMES["test"]}
+        assert protocol_deviations(config) == {}
+
+    def test_trains_as_on_coco(self, config, coco):
+        for field in ("optim_wrapper", "param_scheduler", "train_cfg", "auto_scale_lr", "init_checkpoint"):
+            assert config[field] == coco[field]
+        for part in ("backbone", "neck", "rpn_head"):
+            assert config.model[part] == coco.model[part]
+        heads = {name: head for name, head in config.model.roi_head.items() if head is not None}
+        expected = {name: head for name, head in coco.model.roi_head.items() if "mask" not in name}
+        assert heads == {**expected, "bbox_head": {**expected["bbox_head"], "num_classes": 3}}
+        assert config.model.test_cfg == {
+            **coco.model.test_cfg,
+            "rcnn": {**coco.model.test_cfg.rcnn, "max_per_img": 300},
+        }
+
+    def test_ignore_regions_are_no_negatives(self, config):
+        region, truth = torch.tensor([[100.0, 100, 200, 200]]), torch.tensor([[0.0, 0, 50, 50]])
+        priors = torch.tensor([[1.0, 0, 50, 50], [120, 120, 160, 160], [140, 140, 300, 300], [300, 300, 350, 350]])
+        for stage in ("rpn", "rcnn"):
+            assigner = TASK_UTILS.build(config.model.train_cfg[stage].assigner)
+            found = assigner.assign(
+                InstanceData(priors=priors),
+                InstanceData(bboxes=truth, labels=torch.tensor([0])),
+                InstanceData(bboxes=region, labels=torch.tensor([0])),
+            )
+            assert found.gt_inds.tolist() == [1, -1, 0, 0]
+
+    def test_images_are_of_cocos_sizes_and_without_masks(self, config, coco):
+        for loader in LOADERS:
+            steps, expected = config[loader].dataset.pipeline, coco[loader].dataset.pipeline
+            assert [step.type for step in steps] == [step.type for step in expected]
+            for step, other in zip(steps, expected, strict=True):
+                own = {"type": "LoadAnnotations", "with_bbox": True} if step.type == "LoadAnnotations" else other
+                assert step == own
+
+    def test_data(self, config):
+        train, test = config.train_dataloader.dataset, config.test_dataloader.dataset
+        assert (train.ann_file, test.ann_file) == ("annotations/uavdt_train.json", "annotations/uavdt_test.json")
+        for dataset in (train, test, config.val_dataloader.dataset):
+            assert dataset.metainfo.classes == tuple(CATEGORIES.values())
+            assert dataset.data_prefix.img == "UAV-benchmark-M/"
+        assert config.val_evaluator == config.test_evaluator
+        assert config.test_evaluator == dict(
+            type="UavdtAP", ann_file="data/uavdt/annotations/uavdt_test.json", metric="bbox"
+        )
+
+    def test_the_loaders_read_what_the_converter_wrote(self, tmp_path):
+        root = make_uavdt(tmp_path / "uavdt", frames=1)
+        config = load("fasterrcnn_vits16_flsl_uavdt.py", data_root=str(root), init_checkpoint=None)
+        apply_knobs(config)
+        for loader, images in (("train_dataloader", 10), ("test_dataloader", 3)):
+            dataset = DATASETS.build(config[loader].dataset)
+            assert len(dataset) == images
+            for index in range(images):
+                flags = [instance["ignore_flag"] for instance in dataset.get_data_info(index)["instances"]]
+                sample = dataset[index]["data_samples"]
+                if loader == "test_dataloader":  # training images are cropped
+                    assert len(sample.gt_instances) == flags.count(0) > 0
+                    assert len(sample.ignored_instances) == flags.count(1)
+                    assert max(sample.img_shape) > max(sample.ori_shape)
+
+
+@pytest.mark.usefixtures("mmseg_scope")
+class TestAde20k:
+    """The facts of SelfPatch's Semantic FPN, and of iBOT's UperNet and linear layer."""
+
+    @pytest.fixture(params=ADE20K)
+    def config(self, request):
+        return load(request.param)
+
+    @pytest.fixture
+    def recipe(self, config):
+        """Task, optimizer's learning rate and weight decay, iterations."""
+        return {
+            "semfpn": ("ade20k", 6e-5, 0.01, 40_000),
+            "upernet": ("ade20k-upernet", 3e-5, 0.05, 160_000),
+            "linear": ("ade20k-linear", 8e-4, 0.05, 160_000),
+        }[Path(config.filename).name.split("_")[0]]
+
+    @staticmethod
+    def groups(config):
+        """The optimizer's group of every trained parameter, by name, and the model."""
+        config.launcher = "none"
+        fit_device(config)
+        model = MODELS.build(config.model)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        found = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
+        return {names[id(p)]: group for group in found for p in group["params"] if p.requires_grad}, model
+
+    def test_protocol(self, config, recipe):
+        assert config.task == recipe[0]
+        assert (config.protocol.name, config.protocol.version) == tasks.get(config.task).protocol
+        assert config.protocol.name in {figure.benchmark for figure in load_reported()}
+        assert config.protocol.images == dict(train=20_210, val=2_000)
+        assert config.protocol.global_batch_size == config.auto_scale_lr.base_batch_size == 16
+        assert config.train_dataloader.batch_size == 4
+        assert protocol_deviations(config) == {}
+
+    def test_optimizer(self, config, recipe):
+        _, rate, decay, _ = recipe
+        assert config.optim_wrapper.optimizer == dict(type="AdamW", lr=rate, betas=(0.9, 0.999), weight_decay=decay)
+
+    def test_learning_rate_over_the_iterations(self, config, recipe):
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.AdamW([parameter], lr=1.0)
+        schedulers = [
+            PARAM_SCHEDULERS.build(dict(scheduler), default_args=dict(optimizer=optimizer))
+            for scheduler in config.param_scheduler
+        ]
+        total = config.train_cfg.max_iters
+        assert total == recipe[-1]
+        for iteration in range(2_001):
+            if iteration in (0, 1, 750, 1_499, 2_000):
+                warmup = min(1.0, 1e-6 + (1 - 1e-6) * iteration / 1_499)
+                expected = warmup * (1 - iteration / total)
+                assert optimizer.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-4), iteration
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+
+    def test_images(self, config):
+        crop = (512, 512)
+        _, labels, resize, cut, flip, colours, _ = config.train_dataloader.dataset.pipeline
+        assert resize == dict(type="RandomResize", scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True)
+        assert cut == dict(type="RandomCrop", crop_size=crop, cat_max_ratio=0.75)
+        assert flip == dict(type="RandomFlip", prob=0.5)
+        assert (labels.type, colours.type) == ("LoadAnnotations", "PhotoMetricDistortion")
+        assert labels.imdecode_backend == "pillow"
+        assert tuple(config.model.data_preprocessor.size) == crop
+        assert config.model.data_preprocessor.seg_pad_val == 255
+        for loader in ("val_dataloader", "test_dataloader"):
+            pipeline = config[loader].dataset.pipeline
+            types = [step.type for step in pipeline]
+            assert types == ["LoadImageFromFile", "Resize", "LoadAnnotations", "PackSegInputs"]
+            assert pipeline[1] == dict(type="Resize", scale=(2048, 512), keep_ratio=True)
+        assert all(config[loader].dataset.reduce_zero_label for loader in LOADERS)
+        assert config.val_evaluator == config.test_evaluator == dict(type="SegmentationIoU")
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_semantic_fpn(self, size):
+        config = load(f"semfpn_{size}_flsl_ade20k.py")
+        groups, model = self.groups(config)
+        backbone, head = config.model.backbone, model.decode_head
+        assert (tuple(backbone.taps), backbone.norm_taps, backbone.pyramid) == ((2, 5, 8, 11), False, "none")
+        assert backbone.drop_path == 0.1
+        assert (model.neck.in_channels, model.neck.out_channels) == ([model.backbone.vit.embed_dim] * 4, 256)
+        assert (model.neck.num_outs, head.channels, head.num_classes, head.dropout_ratio) == (4, 128, 150, 0.1)
+        assert config.model.test_cfg.mode == "whole"
+        side = 64 // model.backbone.vit.patch_size
+        assert [m.shape[2:] for m in model.neck(model.backbone(torch.zeros(1, 3, 64, 64)))] == [(side, side)] * 4
+        spared = {name for name, group in groups.items() if group["weight_decay"] == 0}
+        assert spared == {n for n in groups if n == "backbone.vit.pos_embed" or ".norm" in n}
+        assert {group["lr"] for group in groups.values()} == {6e-5}
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_upernet(self, size):
+        config = load(f"upernet_{size}_flsl_ade20k.py")
+        groups, model = self.groups(config)
+        backbone = config.model.backbone
+        assert (tuple(backbone.taps), backbone.norm_taps, backbone.pyramid) == ((3, 5, 7, 11), True, "rescale")
+        width = model.backbone.vit.embed_dim
+        assert (model.decode_head.in_channels, model.decode_head.channels) == ([width] * 4, width)
+        auxiliary = model.auxiliary_head
+        assert (auxiliary.in_channels, auxiliary.in_index, auxiliary.channels) == (width, 2, 256)
+        assert (len(auxiliary.convs), auxiliary.loss_decode.loss_weight) == (1, 0.4)
+        assert config.model.test_cfg == dict(mode="slide", crop_size=(512, 512), stride=(341, 341))
+        rates = {name: group["lr"] for name, group in groups.items()}
+        assert rates["decode_head.conv_seg.weight"] == pytest.approx(3e-5)
+        assert rates["backbone.vit.blocks.11.mlp.fc1.weight"] == pytest.approx(3e-5 * 0.9)
+        assert rates["backbone.vit.patch_embed.proj.weight"] == pytest.approx(3e-5 * 0.9**13)
+        shapes = {name: parameter.dim() for name, parameter in model.named_parameters()}
+        spared = {name for name, group in groups.items() if group["weight_decay"] == 0}
+        assert spared == {n for n in groups if shapes[n] == 1 or n == "backbone.vit.pos_embed"}
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_linear(self, size):
+        config = load(f"linear_{size}_flsl_ade20k.py")
+        groups, model = self.groups(config)
+        width = model.backbone.vit.embed_dim
+        assert (tuple(config.model.backbone.taps), config.model.backbone.pyramid) == ((3, 5, 7, 11), "none")
+        assert set(groups) == {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
+        assert model.decode_head.conv_seg.weight.shape == (150, 4 * width, 1, 1)
+        model.train()
+        assert not any(module.training for module in model.backbone.vit.blocks)
+        maps = model.backbone(torch.zeros(1, 3, 32, 48))
+        feature = torch.cat(maps, dim=1)
+        torch.testing.assert_close(model.decode_head(maps), model.decode_head.conv_seg(feature))
+        assert config.model.test_cfg == dict(mode="slide", crop_size=(512, 512), stride=(341, 341))
+
+
 class TestSizesOfTheViTs:
     @pytest.mark.parametrize(
         ("name", "sizes"),
@@ -229,6 +497,12 @@ class TestSizesOfTheViTs:
             ("maskrcnn_vits16_flsl.py", (384, 6, 16, (14, 14))),
             ("maskrcnn_vits8_flsl.py", (384, 6, 8, (28, 28))),
             ("maskrcnn_vitb16_flsl.py", (768, 12, 16, (14, 14))),
+            ("fasterrcnn_vits16_flsl_uavdt.py", (384, 6, 16, (14, 14))),
+            ("fasterrcnn_vits8_flsl_uavdt.py", (384, 6, 8, (28, 28))),
+            ("fasterrcnn_vitb16_flsl_uavdt.py", (768, 12, 16, (14, 14))),
+            *((f"{head}_vits16_flsl_ade20k.py", (384, 6, 16, (14, 14))) for head in SEGMENTORS),
+            *((f"{head}_vits8_flsl_ade20k.py", (384, 6, 8, (28, 28))) for head in SEGMENTORS),
+            *((f"{head}_vitb16_flsl_ade20k.py", (768, 12, 16, (14, 14))) for head in SEGMENTORS),
             (AS_RELEASED, (384, 8, 16, (14, 14))),
         ],
     )
@@ -430,6 +704,15 @@ class TestKnobs:
         assert tuple(crop.crop_size) == (192, 300)
         for name in ("val_dataloader", "test_dataloader"):
             assert tuple(config[name].dataset.pipeline[1].scale) == (666, 400)
+
+    def test_image_scale_factor_reaches_the_crops_and_windows_of_a_segmentor(self):
+        config = load("upernet_vits16_flsl_ade20k.py", image_scale_factor=0.25)
+        apply_knobs(config)
+        _, _, resize, crop, *_ = config.train_dataloader.dataset.pipeline
+        assert (resize.scale, resize.ratio_range, crop.crop_size) == ((512, 128), (0.5, 2.0), (128, 128))
+        assert config.test_dataloader.dataset.pipeline[1].scale == (512, 128)
+        assert config.model.data_preprocessor.size == (128, 128)
+        assert config.model.test_cfg == dict(mode="slide", crop_size=(128, 128), stride=(85, 85))
 
     def test_image_scale_factor_of_one_changes_nothing(self):
         config = load(RECIPES[0])
