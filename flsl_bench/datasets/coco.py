@@ -18,6 +18,22 @@ LAYOUT = """DIR/
 
 
 @dataclass(frozen=True)
+class Wording:
+    """What messages say about a data set that is annotated in COCO's format.
+
+    `folder_cure`: what to do where its folder is missing; `file_cure`: where its annotation file is, whose name stands
+    for `{name}`; `layout`: how its folder must look.
+    """
+
+    folder_cure: str
+    file_cure: str
+    layout: str
+
+
+COCO = Wording("link COCO there", "COCO's folder has annotations/{name}", LAYOUT)
+
+
+@dataclass(frozen=True)
 class SplitFiles:
     """Where one split lies."""
 
@@ -32,6 +48,7 @@ class SplitFingerprint:
     images: int
     bytes: int  # of all listed images
     annotations_sha256: str
+    boxes: int  # crowds left out
 
 
 def official_splits(root: str | os.PathLike) -> dict[str, SplitFiles]:
@@ -43,17 +60,20 @@ def official_splits(root: str | os.PathLike) -> dict[str, SplitFiles]:
     }
 
 
-def inspect_split(files: SplitFiles) -> SplitFingerprint:
+def inspect_split(files: SplitFiles, wording: Wording = COCO) -> SplitFingerprint:
     """Check one split completely, without decoding pictures, and give its fingerprint.
+
+    Args:
+        files: where the split lies.
+        wording: what the messages about missing files say.
 
     Raises:
         DataError: the annotation file or image folder is missing, the JSON is malformed or not COCO instances, or an
             image that it lists is absent or empty.
     """
-    raw = _read(files.annotations)
-    content = _parse(files.annotations, raw)
-    _check_references(files.annotations, content)
-    sizes = _image_sizes(files.images)
+    raw = _read(files.annotations, wording)
+    content = _checked(files.annotations, raw)
+    sizes = _image_sizes(files.images, wording)
     total = 0
     for image in content["images"]:
         size = sizes.get(image["file_name"])
@@ -66,17 +86,29 @@ def inspect_split(files: SplitFiles) -> SplitFingerprint:
                 f"{files.images / image['file_name']}: listed in {files.annotations} but {state}; fetch it again"
             )
         total += size
-    return SplitFingerprint(len(content["images"]), total, hashlib.sha256(raw).hexdigest())
+    boxes = sum(not annotation["iscrowd"] for annotation in content["annotations"])
+    return SplitFingerprint(len(content["images"]), total, hashlib.sha256(raw).hexdigest(), boxes)
 
 
-def _read(path: Path) -> bytes:
+def read_instances(files: SplitFiles) -> dict:
+    """The content of a split's annotation file; raises `DataError` as `inspect_split` does, images apart."""
+    return _checked(files.annotations, _read(files.annotations, COCO))
+
+
+def _checked(path: Path, raw: bytes) -> dict:
+    content = _parse(path, raw)
+    _check_references(path, content)
+    return content
+
+
+def _read(path: Path, wording: Wording) -> bytes:
     for folder in reversed(path.parents[:2]):
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such data folder; link COCO there or pass --cfg-options data_root=DIR")
+            raise DataError(f"{folder}: no such data folder; {wording.folder_cure} or pass --cfg-options data_root=DIR")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: annotation file is missing; COCO's folder has annotations/{path.name}") from error
+        raise DataError(f"{path}: annotation file is missing; {wording.file_cure.format(name=path.name)}") from error
     except OSError as error:
         raise DataError(f"{path}: annotation file cannot be read ({error.strerror})") from error
 
@@ -122,14 +154,14 @@ def _identities(path: Path, content: dict, field: str, required: tuple[str, ...]
     return known
 
 
-def _image_sizes(folder: Path) -> dict[str, int]:
+def _image_sizes(folder: Path, wording: Wording) -> dict[str, int]:
     """Size in bytes of every file in a folder; one listing, since single look-ups are slow on network disks."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
     except FileNotFoundError as error:
         raise DataError(
-            f"{folder}: image folder is missing; expected this layout: {' '.join(LAYOUT.split())}"
+            f"{folder}: image folder is missing; expected this layout: {' '.join(wording.layout.split())}"
         ) from error
     except OSError as error:
         raise DataError(f"{folder}: image folder cannot be read ({error.strerror})") from error
