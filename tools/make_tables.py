@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Write the result tables, the papers' figures and what was measured, as markdown, CSV and LaTeX."""
+"""Write the result tables, the papers' figures and what was measured, as markdown, CSV and LaTeX.
+
+Each measured model gets a page of its own in models/.
+"""
 
 import argparse
 import sys
@@ -22,15 +25,18 @@ def main() -> int:
     arguments = parse_args()
     from flsl_bench.results.reported import load_reported
     from flsl_bench.results.store import Store
-    from flsl_bench.results.tables import write_tables
+    from flsl_bench.results.tables import render_tables, stale_files, write_tables
 
     results = arguments.results_dir or RESULTS
     out = arguments.out or results / "tables"
-    written = write_tables(load_reported(), Store(results).records(), out)
+    texts = render_tables(load_reported(), Store(results).records())
+    written = write_tables(texts, out)
     for path in written:
         print(path)
     if not written:
         print(f"{out}: up to date")
+    for path in stale_files(texts, out):
+        print(f"{path}: no record or figure makes this table any more; delete it", file=sys.stderr)
     return 0
 
 

@@ -17,6 +17,7 @@ class Score:
     spread: float | None = None  # standard deviation over seeds
     difference: float | None = None  # to the reported figure
     best: bool = False  # of its column, by more than noise
+    higher_is_better: bool = True
 
     @property
     def text(self) -> str:
@@ -40,20 +41,23 @@ class Row:
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    measured: bool = False  # by this suite; otherwise it is what others reported
 
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared with one another, or (`comparable` False) that may not.
-
-    `measured` tells that some of them were measured by this suite.
-    """
+    """Rows that may be compared with one another, or (`comparable` False) that may not."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     comparable: bool = True
-    measured: bool = False
+    about: str = ""  # what holds for all its rows, said below the title
+
+    @property
+    def measured(self) -> bool:
+        """Whether some of its rows were measured by this suite."""
+        return any(row.measured for row in self.rows)
 
     def is_score(self, column: int) -> bool:
         """Whether this column holds numbers."""
@@ -89,7 +93,8 @@ def to_markdown(table: Table) -> str:
     numbers = number_notes(table.sections)
     parts = [f"# {_escape_markdown(table.title)}"]
     for section in table.sections:
-        parts += [f"## {_escape_markdown(section.title)}", _markdown_rows(section, numbers)]
+        about = [_escape_markdown(section.about)] if section.about else []
+        parts += [f"## {_escape_markdown(section.title)}", *about, _markdown_rows(section, numbers)]
     notes = [*table.footnotes, *(f"[{number}] {note}" for note, number in numbers.items())]
     if notes:
         parts.append("\n".join(f"- {_escape_markdown(note)}" for note in notes))
@@ -153,6 +158,8 @@ def _escape_markdown(text: str) -> str:
 
 def _csv_record(section: Section, row: Row) -> dict[str, str]:
     record = {"Section": section.title, "Notes": " | ".join(row.notes)}
+    if section.about:
+        record["About"] = section.about
     for head, cell in zip(section.columns, row.cells, strict=True):
         if isinstance(cell, str):
             record[head] = cell
@@ -165,10 +172,10 @@ def _csv_record(section: Section, row: Row) -> dict[str, str]:
 
 
 def _csv_columns(sections: Sequence[Section], records: Sequence[dict[str, str]]) -> list[str]:
-    """Section, the columns of all sections in their order with what stands behind a number, Notes."""
+    """Section, About, the columns of all sections in their order with what stands behind a number, Notes."""
     present = {name for record in records for name in record}
     heads = list(dict.fromkeys(head for section in sections for head in section.columns))
-    columns = [name for head in heads for name in (head, f"{head} std", f"{head} difference")]
+    columns = ["About", *(name for head in heads for name in (head, f"{head} std", f"{head} difference"))]
     return ["Section", *(name for name in columns if name in present), "Notes"]
 
 
@@ -178,7 +185,7 @@ def _latex_float(section: Section, numbers: dict[str, int]) -> list[str]:
     return [
         r"\begin{table}[tp]",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{_escape_latex(section.title)}}}",
+        rf"\caption{{{_escape_latex(_joined(section.title, section.about and f'({section.about})'))}}}",
         rf"\begin{{tabular}}{{{_latex_alignment(section)}}}",
         r"\toprule",
         _latex_line(_escape_latex(head) for head in section.columns),

@@ -16,6 +16,9 @@ REPORTED = CHECKOUT / "results" / "reported"
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 SourceKind = Literal["primary", "secondary", "reproduction"]
 
+# A metric as papers and their files call it -> as records call it, where these differ (DAVIS: mean J and F).
+_RECORD_NAMES = {"J&F_m": "J&F-Mean", "J_m": "J-Mean", "F_m": "F-Mean"}
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times faster where it is compiled
 
 
@@ -48,6 +51,11 @@ class Figure(Entry):
 
     paper: Text
     arxiv: Text
+
+    @property
+    def record_metric(self) -> str:
+        """The metric by the name that records have for it."""
+        return _RECORD_NAMES.get(self.metric, self.metric)
 
     @property
     def row(self) -> tuple:

@@ -4,23 +4,32 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
-from flsl_bench.results.record import Record, record_key
-from flsl_bench.results.rendering import Row, Score
+from flsl_bench.results.record import Metric, Record, record_key
+from flsl_bench.results.rendering import MISSING, Row, Score
 from flsl_bench.results.reported import Figure
 
-# Between runs that differ in the seed alone, scores move this much: a smaller lead is none.
+# Between runs that differ in the seed alone, scores whose names hold the word move this much: a smaller lead is none.
 NOISE = {"AP": 0.3, "mIoU": 0.3, "J&F": 0.1}
 
 # The method whose released weights have this layout, by the name its papers' rows carry.
-METHOD_OF_FORMAT = {"flsl": "FLSL", "dino": "DINO", "selfpatch": "DINO+SelfPatch"}
+METHOD_OF_FORMAT = {"flsl": "FLSL", "dino": "DINO", "selfpatch": "DINO+SelfPatch", "ibot": "iBOT"}
 
 _SIZES = {"vit_tiny": "Ti", "vit_small": "S", "vit_base": "B", "vit_large": "L"}
 _SIZE_ORDER = list(_SIZES.values())
 _SOURCE_KINDS = ("primary", "secondary", "reproduction")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A row that a table would have, were there a source for its figures."""
+
+    method: str
+    note: str
+    backbone: str = MISSING
 
 
 def backbone_label(arch: str, patch_size: int) -> str:
@@ -28,26 +37,38 @@ def backbone_label(arch: str, patch_size: int) -> str:
     return f"ViT-{_SIZES[arch]}/{patch_size}" if arch in _SIZES else f"{arch}/{patch_size}"
 
 
+def backbone_of(record: Record) -> str:
+    """The record's backbone as papers write it."""
+    return backbone_label(record.weights.arch, record.weights.patch_size)
+
+
+def method_of(record: Record) -> str | None:
+    """The method whose released weights have the layout of the record's, None where the layout does not tell."""
+    return METHOD_OF_FORMAT.get(record.weights.format)
+
+
 def noise(metric: str) -> float:
     """The lead in `metric` that seeds alone can give; infinite where it is not known."""
     return next((value for name, value in NOISE.items() if name in metric), math.inf)
 
 
-def reported_rows(figures: Iterable[Figure], metrics: Sequence[str]) -> list[Row]:
+def reported_rows(figures: Iterable[Figure], metrics: Sequence[str], gaps: Iterable[Gap] = ()) -> list[Row]:
     """One row for the figures of one paper, table, method, backbone and pretraining, the weakest first.
 
-    Cells: method, backbone, `metrics`, source. Figures of other metrics are left out.
+    Cells: method, backbone, `metrics`, source. Figures of other metrics are left out; each gap is a row of dashes.
     """
     groups: dict[tuple, dict[str, Figure]] = {}
     for figure in figures:
-        if figure.metric in metrics:
-            groups.setdefault(figure.row, {})[figure.metric] = figure
+        if figure.record_metric in metrics:
+            groups.setdefault(figure.row, {})[figure.record_metric] = figure
     rows = []
     for group in groups.values():
         one = next(iter(group.values()))
         scores = [Score(group[metric].value if metric in group else None) for metric in metrics]
         notes = tuple(dict.fromkeys(figure.note for figure in group.values() if figure.note))
         rows.append(Row((_reported_label(one), one.backbone, *scores, _source(group.values())), notes))
+    for gap in gaps:
+        rows.append(Row((gap.method, gap.backbone, *(Score(None) for _ in metrics), MISSING), (gap.note,)))
     return sorted(rows, key=_row_order)
 
 
@@ -57,13 +78,12 @@ def measured_rows(records: Iterable[Record], figures: Sequence[Figure], metrics:
     Cells as in `reported_rows`. The difference is to the figure of the same method and backbone, if there is one.
     """
     groups = group_seeds(records)
-    labels = _group_labels(groups)
     rows = []
-    for group, label in zip(groups, labels, strict=True):
-        method, backbone = METHOD_OF_FORMAT.get(group[0].weights.format), _backbone(group[0])
-        published = [_published(figures, method, backbone, metric) for metric in metrics]
-        scores = [average(group, metric, other) for metric, other in zip(metrics, published, strict=True)]
-        rows.append(Row((f"{label} ({method})" if method else label, backbone, *scores, seeds_label(group))))
+    for group, traits in zip(groups, distinctions(groups), strict=True):
+        method = method_of(group[0])
+        label = ", ".join([group[0].model, *traits]) + (f" ({method})" if method else "")
+        scores = [average(group, metric, published(figures, group[0], metric)) for metric in metrics]
+        rows.append(Row((label, backbone_of(group[0]), *scores, seeds_label(group)), measured=True))
     return sorted(rows, key=_row_order)
 
 
@@ -74,7 +94,7 @@ def deviating_rows(records: Iterable[Record], metrics: Sequence[str]) -> list[Ro
         one = group[0]
         scores = [average(group, metric) for metric in metrics]
         about = (short_deviations(one.protocol.deviations), one.protocol.name, data_label(one), seeds_label(group))
-        rows.append(Row((one.model, _backbone(one), *scores, *about)))
+        rows.append(Row((one.model, backbone_of(one), *scores, *about), measured=True))
     return sorted(rows, key=lambda row: tuple(str(cell) for cell in row.cells))
 
 
@@ -82,39 +102,71 @@ def group_seeds(records: Iterable[Record]) -> list[list[Record]]:
     """Records that differ in the seed alone, together; of two with one seed the later one counts."""
     groups: dict[tuple, dict[int, Record]] = {}
     for record in sorted(records, key=lambda record: record.finished):
-        groups.setdefault((record.model, _question(record)), {})[record.seed] = record
+        groups.setdefault((record.model, question(record)), {})[record.seed] = record
     return [[seeds[seed] for seed in sorted(seeds)] for _, seeds in sorted(groups.items())]
 
 
-def average(records: Sequence[Record], metric: str, published: float | None = None) -> Score:
-    """Mean over the records, with the sample deviation of two or more, and the difference to `published`."""
-    values = [record.metric(metric) for record in records]
-    if any(value is None for value in values):
+def distinctions(groups: Sequence[Sequence[Record]]) -> list[list[str]]:
+    """For each group, what tells its records from those of the other groups of the same model."""
+    told = []
+    for one, *_ in groups:
+        peers = [other for other, *_ in groups if other.model == one.model]
+        traits = [trait(one) for trait in _TRAITS if len({trait(peer) for peer in peers}) > 1]
+        told.append(traits if traits or len(peers) == 1 else [f"data {question(one)[:8]}"])
+    return told
+
+
+def question(record: Record) -> str:
+    """The record's key as it would be without the seed."""
+    return record_key(record.weights, record.task, record.protocol, record.data, seed=0)
+
+
+def find_metric(record: Record, name: str) -> Metric | None:
+    """The record's metric called `name`, also if its value is undefined."""
+    return next((metric for metric in record.metrics if metric.name == name), None)
+
+
+def average(records: Sequence[Record], metric: str, reported: float | None = None) -> Score:
+    """Mean over the records, with the sample deviation of two or more, and the difference to `reported`."""
+    found = [find_metric(record, metric) for record in records]
+    if any(one is None or one.value is None for one in found):
         return Score(None)
+    values = [one.value for one in found]
     centre = mean(values)
     return Score(
         centre,
         spread=stdev(values) if len(values) > 1 else None,
-        difference=None if published is None else centre - published,
+        difference=None if reported is None else centre - reported,
+        higher_is_better=found[0].higher_is_better,
     )
 
 
-def mark_best(rows: Sequence[Row], metrics: Sequence[str], first: int = 2) -> list[Row]:
-    """`rows` with the highest score of a column marked, if it leads the second by more than the metric's noise.
+def published(figures: Iterable[Figure], record: Record, metric: str) -> float | None:
+    """The figure of `record`'s method and backbone, from the best kind of source, if those agree on one value."""
+    identity = (method_of(record), backbone_of(record), metric)
+    wanted = [f for f in figures if (f.method, f.backbone, f.record_metric) == identity]
+    for kind in _SOURCE_KINDS:
+        values = {figure.value for figure in wanted if figure.source_kind == kind}
+        if values:
+            return values.pop() if len(values) == 1 else None
+    return None
 
-    The scores of `metrics` start in column `first`; higher is better in all of them. Compared is what is printed, so
-    that no 58.0 stands in bold above a 57.7 because its logs say 57.67.
+
+def mark_best(rows: Sequence[Row], metrics: Sequence[str], first: int = 2) -> list[Row]:
+    """`rows` with the best score of a column marked, if it leads the second by more than the metric's noise.
+
+    The scores of `metrics` start in column `first`; where one of them says that lower is better, the lowest is best.
+    Compared is what is printed, so that no 58.0 stands in bold above a 57.7 because its logs say 57.67.
     """
     rows = list(rows)
     for column, metric in enumerate(metrics, start=first):
-        values = [
-            (round(row.cells[column].value, 1), n) for n, row in enumerate(rows) if row.cells[column].value is not None
-        ]
-        ranked = sorted(values, reverse=True)
+        scores = [(row.cells[column], n) for n, row in enumerate(rows) if row.cells[column].value is not None]
+        higher = all(score.higher_is_better for score, _ in scores)
+        ranked = sorted(((round(score.value, 1), n) for score, n in scores), reverse=higher)
         if len(ranked) < 2:
             continue
-        (highest, best), (second, _) = ranked[:2]
-        if round(highest - second, 6) > noise(metric):  # in binary, 44.9 - 44.6 is more than 0.3
+        (leading, best), (second, _) = ranked[:2]
+        if round(abs(leading - second), 6) > noise(metric):  # in binary, 44.9 - 44.6 is more than 0.3
             rows[best] = _with_cell(rows[best], column, replace(rows[best].cells[column], best=True))
     return rows
 
@@ -165,44 +217,12 @@ def _source(figures: Iterable[Figure]) -> str:
     return f"{figures[0].paper}, {figures[0].table}; {told}"
 
 
-def _published(figures: Iterable[Figure], method: str | None, backbone: str, metric: str) -> float | None:
-    """The figure to compare with: of the best kind of source, and only if those agree on one value."""
-    wanted = [f for f in figures if (f.method, f.backbone, f.metric) == (method, backbone, metric)]
-    for kind in _SOURCE_KINDS:
-        values = {figure.value for figure in wanted if figure.source_kind == kind}
-        if values:
-            return values.pop() if len(values) == 1 else None
-    return None
-
-
-def _group_labels(groups: Sequence[Sequence[Record]]) -> list[str]:
-    """Each group's model, with what tells it from other groups of the same model."""
-    labels = []
-    for group in groups:
-        one = group[0]
-        peers = [other[0] for other in groups if other[0].model == one.model]
-        told = [trait(one) for trait in _TRAITS if len({trait(peer) for peer in peers}) > 1]
-        if len(peers) > 1 and not told:
-            told = [f"data {_question(one)[:8]}"]
-        labels.append(", ".join([one.model, *told]))
-    return labels
-
-
 _TRAITS: tuple[Callable[[Record], str], ...] = (
     lambda record: record.weights.branch or "no branch",
     lambda record: f"{record.weights.num_heads} heads",
     lambda record: f"file {record.weights.sha256[:8]}",
     lambda record: f"protocol {record.protocol.version}",
 )
-
-
-def _question(record: Record) -> str:
-    """The record's key as it would be without the seed."""
-    return record_key(record.weights, record.task, record.protocol, record.data, seed=0)
-
-
-def _backbone(record: Record) -> str:
-    return backbone_label(record.weights.arch, record.weights.patch_size)
 
 
 def _row_order(row: Row) -> tuple:

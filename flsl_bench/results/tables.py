@@ -1,104 +1,128 @@
-"""The tables of the results: which sections and columns each has, and writing them to files."""
+"""The tables of the results, made from their specs, and writing them to files."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flsl_bench.files import atomic_write_text
+from flsl_bench.results.model_pages import by_model, model_page, model_scores
 from flsl_bench.results.record import Record
-from flsl_bench.results.rendering import FORMATS, MISSING, Row, Score, Section, Table
+from flsl_bench.results.rendering import FORMATS, MISSING, Row, Score, Section, Table, to_csv, to_markdown
 from flsl_bench.results.reported import Figure
 from flsl_bench.results.rows import NOISE, deviating_rows, mark_best, measured_rows, reported_rows
-
-# Benchmark -> title, in the order of the table. Figures of two benchmarks are not comparable.
-COCO_SECTIONS = {
-    "coco_maskrcnn_vit_fpn_1x": "Mask R-CNN, plain ViT with rescaled taps and FPN, 1x (the protocol this suite runs)",
-    "coco_cascade_maskrcnn_vit_1x": "Cascade Mask R-CNN, ViT, 1x (iBOT's protocol)",
-    "coco_maskrcnn_r50_fpn_90k": "Mask R-CNN, ResNet-50 FPN, 90k iterations",
-    "coco_maskrcnn_r50_fpn_180k": "Mask R-CNN, ResNet-50 FPN, 180k iterations",
-    "coco_maskrcnn_r50_fpn_12k": "Mask R-CNN, ResNet-50 FPN, 12k iterations",
-    "coco_maskrcnn_r50_c4_90k": "Mask R-CNN, ResNet-50 C4, 90k iterations",
-    "coco_maskrcnn_r50_c4_180k": "Mask R-CNN, ResNet-50 C4, 180k iterations",
-    "coco_maskrcnn_r50_c4_12k": "Mask R-CNN, ResNet-50 C4, 12k iterations",
-    "coco_maskrcnn_r50_fpn_4conv1fc_90k": "Mask R-CNN, ResNet-50 FPN, 4conv1fc box head, 90k iterations",
-    "coco_maskrcnn_r50_fpn_4conv1fc_1x_mmdet": "Mask R-CNN, ResNet-50 FPN, 4conv1fc box head, 1x in MMDetection",
-    "coco_maskrcnn_r50_fpn_90k_insloc": "Mask R-CNN, ResNet-50 FPN, 90k iterations, InsLoc's variant",
-    "miniature_coco_maskrcnn": "The demo: miniature COCO, a small Mask R-CNN; not COCO and not comparable with it",
-}
-_COCO_METRICS = ("box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75")
+from flsl_bench.results.specs import TABLES, TableSpec, spec_of
 
 DEVIATING_TITLE = "Measured with a changed protocol; not comparable with the papers"
 
 
-def coco_table(figures: Sequence[Figure], records: Sequence[Record]) -> Table:
-    """COCO box and mask AP: a section a protocol, and a last one for records that changed theirs."""
-    own = [record for record in records if record.task == "coco"]
-    others = sorted({record.protocol.name for record in own if record.comparable} - COCO_SECTIONS.keys())
-    return _table(
-        "COCO: object detection and instance segmentation, AP in % on val2017",
-        COCO_SECTIONS | {name: f"{name} (nothing reported)" for name in others},
-        _COCO_METRICS,
-        figures,
-        own,
-    )
+def make_table(name: str, figures: Iterable[Figure], records: Iterable[Record]) -> Table:
+    """The table called `name`: a section a protocol, and a last one for records that changed theirs.
+
+    The table `others` holds what no table before it shows, so that nothing is lost.
+    """
+    spec = TABLES[name]
+    figures = [figure for figure in figures if _home(figure) is spec]
+    records = [record for record in records if spec_of(record.task) is spec]
+    sections = [_section(spec, benchmark, figures, records) for benchmark in _benchmarks(spec, figures, records)]
+    changed = [record for record in records if not record.comparable]
+    if changed:
+        sections.append(_deviating_section(spec, changed))
+    shown = tuple(section for section in sections if section.rows)
+    return Table(spec.title, shown, (*_footnotes(shown), *spec.notes))
 
 
-TABLES: dict[str, Callable[[Sequence[Figure], Sequence[Record]], Table]] = {"coco": coco_table}
+def render_tables(figures: Iterable[Figure], records: Iterable[Record]) -> dict[str, str]:
+    """The text of every file, by its path below the folder of the tables. The same input gives the same text."""
+    figures, records = list(figures), list(records)
+    tables = {name: make_table(name, figures, records) for name in TABLES}
+    texts = {f"{name}.{suffix}": FORMATS[suffix](table) for name, table in tables.items() for suffix in FORMATS}
+    for model, own in by_model(records).items():
+        texts[f"models/{model}.md"] = to_markdown(model_page(figures, own))
+        texts[f"models/{model}.csv"] = to_csv(model_scores(figures, own))
+    return texts
 
 
-def write_tables(figures: Iterable[Figure], records: Iterable[Record], folder: str | os.PathLike) -> list[Path]:
-    """Write every table in every format into `folder`; a file that would stay as it is is not touched.
+def write_tables(texts: Mapping[str, str], folder: str | os.PathLike) -> list[Path]:
+    """Write what `render_tables` gave into `folder`; a file that would stay as it is is not touched.
 
     Returns:
         The files that were written.
     """
-    figures, records = list(figures), list(records)
     written = []
-    for name, build in TABLES.items():
-        table = build(figures, records)
-        for suffix, render in FORMATS.items():
-            path, text = Path(folder) / f"{name}.{suffix}", render(table)
-            if not path.is_file() or path.read_bytes() != text.encode():
-                atomic_write_text(path, text)
-                written.append(path)
+    for name, text in texts.items():
+        path = Path(folder) / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(path, text)
+            written.append(path)
     return written
 
 
-def _table(
-    title: str,
-    titles: dict[str, str],
-    metrics: Sequence[str],
-    figures: Sequence[Figure],
-    records: Sequence[Record],
-) -> Table:
-    """A section for each benchmark in `titles` that has rows; records with deviations stand apart from all of them."""
-    heads = tuple(metric.replace("_", " ") for metric in metrics)
-    columns = ("Method", "Backbone", *heads, "Source")
-    reported, measured, sections = [], [], []
-    for benchmark, section_title in titles.items():
-        published = [figure for figure in figures if figure.benchmark == benchmark]
-        own = [record for record in records if record.comparable and record.protocol.name == benchmark]
-        reported += (papers := reported_rows(published, metrics))
-        measured += (ours := measured_rows(own, published, metrics))
-        if papers or ours:
-            rows = tuple(mark_best([*papers, *ours], metrics))
-            sections.append(Section(section_title, columns, rows, measured=bool(ours)))
-    deviating = deviating_rows([record for record in records if not record.comparable], metrics)
-    if deviating:
-        columns = ("Model", "Backbone", *heads, "Deviations", "Protocol", "Data", "Runs")
-        sections.append(Section(DEVIATING_TITLE, columns, tuple(deviating), comparable=False, measured=True))
-    footnotes = _footnotes(sections, reported, [*measured, *deviating])
-    return Table(title, tuple(sections), footnotes)
+def stale_files(texts: Mapping[str, str], folder: str | os.PathLike) -> list[Path]:
+    """Tables in `folder` that are not among `texts`, such as the page of a model whose records are gone."""
+    folder = Path(folder)
+    there = [path for suffix in FORMATS for path in (*folder.glob(f"*.{suffix}"), *folder.glob(f"models/*.{suffix}"))]
+    return sorted(path for path in there if path.relative_to(folder).as_posix() not in texts)
 
 
-def _footnotes(sections: Sequence[Section], reported: Sequence[Row], measured: Sequence[Row]) -> tuple[str, ...]:
+def _home(figure: Figure) -> TableSpec:
+    return next((spec for spec in TABLES.values() if spec.shows(figure)), TABLES["others"])
+
+
+def _benchmarks(spec: TableSpec, figures: Iterable[Figure], records: Iterable[Record]) -> list[str]:
+    """Those of the spec in its order, then those it does not know."""
+    found = {figure.benchmark for figure in figures} | {r.protocol.name for r in records if r.comparable}
+    return [*spec.sections, *sorted(found - spec.sections.keys())]
+
+
+def _section(spec: TableSpec, benchmark: str, figures: Iterable[Figure], records: Iterable[Record]) -> Section:
+    published = [figure for figure in figures if figure.benchmark == benchmark]
+    own = [record for record in records if record.comparable and record.protocol.name == benchmark]
+    metrics = _metrics(spec, published, own)
+    rows = [
+        *reported_rows(published, metrics, spec.gaps.get(benchmark, ())),
+        *measured_rows(own, published, metrics),
+    ]
+    unknown = benchmark if published else f"{benchmark} (nothing reported)"
+    columns = ("Method", "Backbone", *map(_head, metrics), "Source")
+    return Section(spec.sections.get(benchmark, unknown), columns, tuple(mark_best(rows, metrics)))
+
+
+def _deviating_section(spec: TableSpec, records: Sequence[Record]) -> Section:
+    metrics = _metrics(spec, [], records)
+    columns = ("Model", "Backbone", *map(_head, metrics), "Deviations", "Protocol", "Data", "Runs")
+    return Section(DEVIATING_TITLE, columns, tuple(deviating_rows(records, metrics)), comparable=False)
+
+
+def _metrics(spec: TableSpec, figures: Iterable[Figure], records: Iterable[Record]) -> list[str]:
+    """The spec's metrics, of its further ones those that have a value, and in `others` whatever else was found."""
+    found = dict.fromkeys(figure.record_metric for figure in figures)
+    found |= dict.fromkeys(m.name for record in records for m in record.metrics if m.value is not None)
+    known = [*spec.metrics, *(metric for metric in spec.more if metric in found)]
+    return known if spec.tasks else [*known, *(metric for metric in found if metric not in known)]
+
+
+def _head(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _footnotes(sections: Sequence[Section]) -> tuple[str, ...]:
     """What the signs of the table mean, without those that do not occur."""
+    rows = [row for section in sections for row in section.rows]
     scores = [score for section in sections for score in section.scores()]
+    bold = _columns_with_best(sections)
+    bounds = ", ".join(f"{bound} {name}" for name, bound in NOISE.items() if any(name in head for head in bold))
     told = [
-        (_has_gap(reported), f"{MISSING}: no source for this figure was found."),
-        (_has_gap(measured), f"{MISSING} in a measured row: the metric is not defined on these data."),
         (
-            reported,
+            any(_has_gap(row) and not row.measured for row in rows),
+            f"{MISSING}: no source for this figure was found.",
+        ),
+        (
+            any(_has_gap(row) and row.measured for row in rows),
+            f"{MISSING} in a measured row: not measured, or the metric is not defined on these data.",
+        ),
+        (
+            any(not row.measured and row.cells[-1] != MISSING for row in rows),
             "primary: the authors' own paper, repository or log; secondary: another work that quotes the figure; "
             "reproduction: somebody's re-run. Each figure's source is in results/reported.",
         ),
@@ -109,13 +133,23 @@ def _footnotes(sections: Sequence[Section], reported: Sequence[Row], measured: S
             "for the method whose checkpoint layout the weights have.",
         ),
         (
-            any(score.best for score in scores),
-            f"Bold: the best of its column in its section, if it leads the second by more than {NOISE['AP']} AP; "
+            bold,
+            f"Bold: the best of its column in its section, if it leads the second by more than {bounds}; "
             "seeds alone give that much.",
         ),
     ]
     return tuple(text for applies, text in told if applies)
 
 
-def _has_gap(rows: Sequence[Row]) -> bool:
-    return any(isinstance(cell, Score) and cell.value is None for row in rows for cell in row.cells)
+def _has_gap(row: Row) -> bool:
+    return any(isinstance(cell, Score) and cell.value is None for cell in row.cells)
+
+
+def _columns_with_best(sections: Iterable[Section]) -> set[str]:
+    return {
+        head
+        for section in sections
+        for row in section.rows
+        for head, cell in zip(section.columns, row.cells, strict=True)
+        if isinstance(cell, Score) and cell.best
+    }

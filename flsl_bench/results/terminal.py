@@ -22,7 +22,8 @@ _STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 def print_record(record: Record, results_dir: str | os.PathLike, console: Console | None = None) -> None:
     """Print the metrics of a finished run, how it deviates from the protocol, and where its record lies.
 
-    Of box, mask, ... scores the APs are printed; the recalls (AR) are in the record.
+    Of box, mask, ... scores the APs are printed, of scores of parts the highest and the lowest three; the rest is in
+    the record.
     """
     console = console or Console()
     path = Store(results_dir).path(record.model, record.task, record.key)
@@ -32,6 +33,8 @@ def print_record(record: Record, results_dir: str | os.PathLike, console: Consol
         console.print(_kinds_table(by_kind))
     if others:
         console.print(_list_table(others))
+    for name, scores in record.breakdowns.items():
+        console.print(_breakdown(name, scores))
     if not record.comparable:
         told = short_deviations(record.protocol.deviations, most=None)
         console.print(Text(f"not comparable with the papers: {told}", style="yellow"))
@@ -65,23 +68,34 @@ def results_overview(records: Iterable[Record]) -> RichTable:
 
 
 def terminal_table(table: Table) -> Group:
-    """The table's first section and all with measured rows, for 100 columns: words stand below a row's first cell."""
+    """The table's first section and all with measured rows, for 100 columns.
+
+    Words that follow a row's scores, such as its source, stand below its first cell.
+    """
     sections = [s for number, s in enumerate(table.sections) if number == 0 or s.measured]
     numbers = number_notes(sections)
     notes = [*table.footnotes, *(f"[{number}] {note}" for note, number in numbers.items())]
-    parts = [part for section in sections for part in (_section(section, numbers), Text())]
+    parts = [part for section in sections for part in (*_heading(section), _section(section, numbers), Text())]
     return Group(Text(table.title, style="bold"), Text(), *parts, *(Text(note, style="dim") for note in notes))
 
 
-def _section(section: Section, numbers: dict[str, int]) -> RichTable:
+def _heading(section: Section) -> list[Text]:
     title = Text(section.title, style="bold" if section.comparable else "bold yellow")
-    table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    last_score = max((c for c in range(len(section.columns)) if section.is_score(c)), default=len(section.columns))
+    return [title, Text(section.about, style="dim")] if section.about else [title]
+
+
+def _section(section: Section, numbers: dict[str, int]) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    scores = [c for c in range(len(section.columns)) if section.is_score(c)]
+    last_score = max(scores, default=len(section.columns))
     for number, head in enumerate(section.columns[: last_score + 1]):
         if section.is_score(number):
-            table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True, vertical="top")
+            narrow = head.replace(" ", "\n").replace("-", "-\n")
+            table.add_column(narrow, justify="right", no_wrap=True, vertical="top")
+        elif number == 0:
+            table.add_column(head, overflow="fold", ratio=1, min_width=16 if scores else None)
         else:
-            table.add_column(head, overflow="fold", ratio=1 if number == 0 else None)
+            table.add_column(head, overflow="fold", no_wrap=head == "Backbone")
     for row in section.rows:
         table.add_row(_first_cell(row, last_score, numbers), *(_cell(cell) for cell in row.cells[1 : last_score + 1]))
     return table
@@ -132,6 +146,19 @@ def _list_table(metrics: Iterable[Metric]) -> RichTable:
     for metric in metrics:
         table.add_row(Text(metric.name), _with_unit(metric))
     return table
+
+
+def _breakdown(name: str, scores: dict[str, float | None], most: int = 3) -> Text:
+    """`IoU by class, 150 entries` with the `most` highest and lowest ones; all of them if they are not more."""
+    ranked = sorted(((value, part) for part, value in scores.items() if value is not None), reverse=True)
+    undefined = f", {len(scores) - len(ranked)} not defined" if len(ranked) < len(scores) else ""
+    parts = [f"{part} {Score(value).text}" for value, part in ranked]
+    lines = [f"{name}, {len(scores)} entr{'y' if len(scores) == 1 else 'ies'}{undefined}"]
+    if len(parts) <= 2 * most:
+        lines += [f"  {', '.join(parts)}"] if parts else []
+    else:
+        lines += [f"  highest: {', '.join(parts[:most])}", f"  lowest: {', '.join(reversed(parts[-most:]))}"]
+    return Text("\n".join(lines))
 
 
 def _with_unit(metric: Metric) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from flsl_bench.paths import CHECKOUT
+from flsl_bench.results.rendering import FORMATS
 from flsl_bench.results.store import Store
 
 TOOL = CHECKOUT / "tools" / "make_tables.py"
@@ -19,13 +20,25 @@ def test_writes_the_tables_and_names_them(tmp_path, build_record):
     Store(tmp_path).save(build_record(scores={"box_AP": 12.3}))
     done = run("--results-dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    files = [tmp_path / "tables" / f"coco.{suffix}" for suffix in ("md", "csv", "tex")]
-    assert done.stdout.splitlines() == [str(path) for path in files]
-    text = files[0].read_text(encoding="utf-8")
+    names = [f"{name}.{suffix}" for name in ("coco", "uavdt", "ade20k", "davis", "others") for suffix in FORMATS]
+    names += [f"models/flsl_vits16-aaaaaaaa.{suffix}" for suffix in ("md", "csv")]
+    assert done.stdout.splitlines() == [str(tmp_path / "tables" / name) for name in names]
+    text = (tmp_path / "tables" / "coco.md").read_text(encoding="utf-8")
     assert "| flsl_vits16-aaaaaaaa (FLSL) | ViT-S/16 | 12.3 (−32.6) |" in text
     assert "| FLSL | ViT-S/16 | 44.9 | — | — |" in text
     again = run("--results-dir", tmp_path)
     assert again.returncode == 0 and again.stdout == f"{tmp_path / 'tables'}: up to date\n"
+    assert again.stderr == ""
+
+
+def test_a_table_that_nothing_makes_any_more_is_named_and_kept(tmp_path, build_record):
+    path = Store(tmp_path).save(build_record())
+    run("--results-dir", tmp_path)
+    path.unlink()
+    done = run("--results-dir", tmp_path)
+    page = tmp_path / "tables" / "models" / "flsl_vits16-aaaaaaaa.md"
+    assert done.returncode == 0 and page.exists()
+    assert f"{page}: no record or figure makes this table any more; delete it" in done.stderr.splitlines()
 
 
 def test_another_folder_for_the_tables(tmp_path):
