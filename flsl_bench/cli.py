@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 
-from flsl_bench.errors import FlslBenchError
+from flsl_bench.errors import ConfigError, FlslBenchError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 checkpoint_app = typer.Typer(no_args_is_help=True, help="What a weight file is, and a clean copy of its backbone.")
 app.add_typer(checkpoint_app, name="checkpoint")
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: conversion into the layouts that the benchmarks read.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is there, and conversion into what is read.")
 app.add_typer(data_app, name="data")
 
 Branch = Annotated[str | None, typer.Option(help="teacher, student, ...: which network of the file.")]
+ResultsDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the records (default: results/ of the checkout).")
+]
 Heads = Annotated[int | None, typer.Option(help="Number of attention heads, where the file does not tell it.")]
 ClassToken = Annotated[
     bool | None, typer.Option(help="Whether a CLS token is in the sequence, where the tensors leave it open.")
@@ -48,10 +51,128 @@ def demo(
     work_dir: Annotated[Path, typer.Option(help="Everything the demo writes.")] = Path("work_dirs/demo"),
     overwrite: Annotated[bool, typer.Option(help="Run again although its record is there.")] = False,
 ) -> None:
-    """From a checkpoint in FLSL's layout to a COCO table, on a miniature COCO, within minutes on a CPU."""
+    """From a checkpoint in FLSL's layout to the tables of all benchmarks, on miniatures, within minutes on a CPU."""
     from flsl_bench.demo import run_demo
 
-    run_demo(work_dir, overwrite)
+    if not run_demo(work_dir, overwrite):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="The weights, in any known layout.")],
+    data_root: Annotated[
+        Path, typer.Option(metavar="DIR", help="Holds the data sets; each is found by its layout, not by its name.")
+    ] = Path("data"),
+    tasks: Annotated[str, typer.Option(help="Names as `flsl-bench list` shows them.")] = "coco,uavdt,ade20k,davis",
+    work_dir: Annotated[Path, typer.Option(metavar="DIR", help="Logs, checkpoints, masks.")] = Path("work_dirs/suite"),
+    results_dir: ResultsDir = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=DIR", help="A data set that lies elsewhere; may be repeated.")
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=FILE", help="A config of your own for a task; may be repeated.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes, one a GPU.")] = 1,
+    seeds: Annotated[str, typer.Option(help="Comma-separated; tasks without chance run once.")] = "0",
+    slurm: Annotated[str | None, typer.Option(metavar="PARTITION", help="Run as Slurm jobs, all at once.")] = None,
+    slurm_hours: Annotated[float, typer.Option(min=0.1, help="Time limit of a job; after it, it is resumed.")] = 24.0,
+    model_name: Annotated[str | None, typer.Option(help="Name in the tables (default: file name and hash).")] = None,
+    arch: Annotated[str | None, typer.Option(help="Expected architecture, e.g. vit_small.")] = None,
+    patch_size: Annotated[int | None, typer.Option(help="Expected patch size.")] = None,
+    num_heads: Heads = None,
+    class_token: ClassToken = None,
+    branch: Branch = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few steps on a few small images; recorded as such.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run again although records are there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every input, print the plan, stop.")] = False,
+) -> None:
+    """From a checkpoint to the whole table: checks everything, runs what is not finished, prints the papers' rows too.
+
+    Example: flsl-bench run --checkpoint checkpoints/flsl_vits16.pth --data-root data --gpus 8 --seeds 0,1,2
+    """
+    from rich.console import Console
+
+    from flsl_bench.paths import RESULTS
+    from flsl_bench.suite import Wish, execute
+
+    wish = Wish(
+        checkpoint=checkpoint,
+        tasks=tuple(name.strip() for name in tasks.split(",") if name.strip()),
+        data_root=data_root,
+        work_dir=work_dir,
+        results=results_dir or RESULTS,
+        data={name: Path(folder) for name, folder in _pairs("--data", data).items()},
+        configs=_pairs("--config", config),
+        seeds=_seeds(seeds),
+        processes=gpus,
+        slurm=slurm,
+        model=model_name,
+        arch=arch,
+        patch_size=patch_size,
+        reading={"num_heads": num_heads, "class_token": class_token, "branch": branch},
+        smoke=smoke,
+        overwrite=overwrite,
+    )
+    _, failures = execute(wish, Console(highlight=False), dry_run=dry_run, hours=slurm_hours)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`["coco=DIR"]` to `{"coco": "DIR"}`."""
+    pairs = {}
+    for word in given or []:
+        name, separator, value = word.partition("=")
+        if not (separator and name and value):
+            raise ConfigError(f"{option} {word}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: write whole numbers with commas between them, e.g. 0,1,2") from None
+    if min(seeds) < 0:
+        raise ConfigError(f"--seeds {text}: a seed is not negative")
+    return seeds
+
+
+@app.command(name="list")
+def list_all() -> None:
+    """The tasks with their metrics, data, protocol and cost; the known models and where their weights are."""
+    from rich.console import Console
+
+    from flsl_bench.known_models import models_table
+    from flsl_bench.tasks.listing import tasks_table
+
+    console = Console(highlight=False)
+    console.print(tasks_table())
+    console.print(models_table())
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A model as `flsl-bench results` names it.")],
+    b: Annotated[str, typer.Argument(metavar="B")],
+    results_dir: ResultsDir = None,
+) -> None:
+    """Two models side by side over all tasks; a lead within the noise between seeds is told as none.
+
+    Example: flsl-bench compare flsl_vits16 dino_vits16
+    """
+    from rich.console import Console
+
+    from flsl_bench.paths import RESULTS
+    from flsl_bench.results.comparison import compare_models
+    from flsl_bench.results.store import Store
+    from flsl_bench.results.terminal import terminal_table
+
+    Console(highlight=False).print(terminal_table(compare_models(Store(results_dir or RESULTS), a, b)))
 
 
 @app.command()
@@ -72,11 +193,7 @@ def doctor() -> None:
 
 
 @app.command()
-def results(
-    results_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the records (default: results/ of the checkout).")
-    ] = None,
-) -> None:
+def results(results_dir: ResultsDir = None) -> None:
     """List the finished records."""
     from rich.console import Console
 
@@ -134,9 +251,22 @@ def convert(
     print(f"{out}: {facts.matched_keys} weights of {facts.architecture.name} from {facts.format}")
 
 
-@data_app.callback()
-def _data() -> None:
-    """Keeps `data` a group while it has one command."""
+@data_app.command()
+def check(
+    data_root: Annotated[Path, typer.Argument(metavar="DIR", help="Holds the data sets, or is one of them.")],
+) -> None:
+    """What lies there, complete or not, and how each folder must look. Exit code 1 if something there is broken.
+
+    Example: flsl-bench data check data
+    """
+    from flsl_bench.datasets.discovery import check_data
+    from flsl_bench.datasets.inspection import BROKEN
+    from flsl_bench.datasets.report import print_data
+
+    findings = check_data(data_root)
+    print_data(findings)
+    if any(finding.state == BROKEN for finding in findings):
+        raise typer.Exit(1)
 
 
 @data_app.command()

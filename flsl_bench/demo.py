@@ -1,4 +1,4 @@
-"""The demo: from a checkpoint in FLSL's release layout to COCO's AP and DAVIS's J&F, in minutes, on a laptop."""
+"""The demo: from a checkpoint in FLSL's release layout to the tables of every benchmark, in minutes, on a laptop."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MODEL = "flsl-demo"
+CONFIGS = {
+    "coco": "mmconfigs/maskrcnn_vitt16_flsl_miniature.py",
+    "uavdt": "mmconfigs/fasterrcnn_vitt16_flsl_uavdt_miniature.py",
+    "ade20k": "mmconfigs/semfpn_vitt16_flsl_ade20k_miniature.py",
+}
 
 
 def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, patch_size: int, seed: int = 0) -> Path:
@@ -50,29 +55,42 @@ def write_checkpoint(path: Path, *, embed_dim: int, depth: int, num_heads: int, 
     return path
 
 
-def run_demo(work_dir: Path, overwrite: bool = False) -> None:
-    """Make data and a checkpoint, evaluate it as the tools do, print the tables. A killed demo goes on where it was.
+def run_demo(work_dir: Path, overwrite: bool = False) -> bool:
+    """Make data and a checkpoint, evaluate it on every benchmark as `flsl-bench run` does; whether all went well.
 
-    Nothing is written outside `work_dir`; its records do not go to the checkout's results.
+    A killed demo goes on where it was. Nothing is written outside `work_dir`; its records do not go to the checkout's
+    results.
     """
     from rich.console import Console
 
-    from flsl_bench.datasets.miniature import make_coco, make_davis
+    from flsl_bench.datasets.miniature import make_ade20k, make_coco, make_davis, make_uavdt
+    from flsl_bench.suite import Wish, execute
 
     console = Console(highlight=False)
-    console.rule("1. Miniatures of COCO and DAVIS in their real layouts")
-    coco_root, davis_root = make_coco(work_dir / "data/coco"), make_davis(work_dir / "data/DAVIS")
-    console.print(f"{coco_root}\n{davis_root}")
+    console.rule("1. Miniatures of COCO, UAVDT, ADE20K and DAVIS in their real layouts")
+    makers = {"coco": make_coco, "uavdt": make_uavdt, "ade20k": make_ade20k, "DAVIS": make_davis}
+    for name, make in makers.items():
+        console.print(str(make(work_dir / "data" / name)), soft_wrap=True)
 
     console.rule("2. A checkpoint in FLSL's release layout, random weights")
     checkpoint = _checkpoint(work_dir / "checkpoints/flsl_demo.pth", console)
 
-    console.rule("3. COCO: Mask R-CNN is trained on it")
-    _coco(work_dir, coco_root, checkpoint, overwrite, console)
-
-    console.rule("4. DAVIS: the first masks are propagated by its features")
-    _davis(work_dir, davis_root, checkpoint, overwrite, console)
+    console.rule("3. Every benchmark on it, with small configs")
+    command = f"flsl-bench run --checkpoint {checkpoint} --data-root {work_dir / 'data'} ..."
+    console.print(command, soft_wrap=True)
+    wish = Wish(
+        checkpoint=checkpoint,
+        tasks=("coco", "uavdt", "ade20k", "davis"),
+        data_root=work_dir / "data",
+        work_dir=work_dir,
+        results=work_dir / "results",
+        configs=CONFIGS,
+        model=MODEL,
+        overwrite=overwrite,
+    )
+    _, failures = execute(wish, console)
     console.print("The weights were random and the data tiny: the figures say that the machinery works, no more.")
+    return not failures
 
 
 def _checkpoint(path: Path, console: "Console") -> Path:
@@ -83,46 +101,3 @@ def _checkpoint(path: Path, console: "Console") -> Path:
     for name, value in load_checkpoint(path).facts.describe():
         console.print(f"{name:<14}{value}", soft_wrap=True)
     return path
-
-
-def _coco(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
-    from flsl_bench.results.reported import load_reported
-    from flsl_bench.results.store import Store
-    from flsl_bench.results.tables import coco_table
-    from flsl_bench.results.terminal import print_record, terminal_table
-    from flsl_bench.tasks import openmmlab
-
-    job = openmmlab.prepare_training(
-        "mmconfigs/maskrcnn_vitt16_flsl_miniature.py",
-        options={"data_root": str(data), "init_checkpoint": str(checkpoint), "model_name": MODEL},
-        work_dir=str(work_dir / "coco"),
-        resume=None if overwrite else "auto",
-        results=work_dir / "results",
-        overwrite=overwrite,
-        command=["flsl-bench", "demo"],
-        progress=True,
-    )
-    record = openmmlab.train(job)
-    print_record(record, job.results, console)
-    console.print(terminal_table(coco_table(load_reported(), list(Store(job.results).records()))))
-
-
-def _davis(work_dir: Path, data: Path, checkpoint: Path, overwrite: bool, console: "Console") -> None:
-    from flsl_bench.progress import bar
-    from flsl_bench.results.terminal import print_record
-    from flsl_bench.tasks import davis
-    from flsl_bench.tasks.davis_scoring import text_table
-
-    job = davis.prepare(
-        checkpoint,
-        data,
-        out=work_dir / "davis",
-        model=MODEL,
-        results=work_dir / "results",
-        overwrite=overwrite,
-        command=["flsl-bench", "demo"],
-    )
-    with bar("propagate") as report:
-        outcome, record = davis.evaluate(job, report)
-    console.print(text_table(outcome.scores), soft_wrap=True)
-    print_record(record, job.results, console)

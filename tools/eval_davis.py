@@ -50,6 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     running = parser.add_argument_group("running")
     running.add_argument("--device", help="cuda, cuda:1, cpu (default: a GPU if there is one)")
     running.add_argument("--half", action="store_true", help="fp16 on a GPU, bf16 on the CPU; recorded as a deviation")
+    running.add_argument("--smoke", action="store_true", help="the first two sequences only; recorded as such")
     running.add_argument("--batch", type=int, help="frames at a time through the backbone")
     running.add_argument("--model-name", help="name in the tables (default: file name and digits of its hash)")
     running.add_argument("--results-dir", help="folder of the records (default: results/ of the checkout)")
@@ -99,6 +100,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         position_rule=arguments.position_rule,
         device=arguments.device,
         half=arguments.half,
+        smoke=arguments.smoke,
         batch=arguments.batch,
         workers=arguments.workers,
         model=arguments.model_name,

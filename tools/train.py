@@ -19,6 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     made = parser(__doc__)
     made.add_argument("--amp", action="store_true", help="mixed precision, where the config does not say so already")
     made.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the batch size")
+    made.add_argument("--smoke", action="store_true", help="a few steps on a few small images; recorded as such")
     made.add_argument(
         "--resume",
         nargs="?",
@@ -40,6 +41,7 @@ def main() -> int:
         resume=arguments.resume,
         amp=arguments.amp,
         auto_scale_lr=arguments.auto_scale_lr,
+        smoke=arguments.smoke,
         **job_options(arguments),
     )
     if arguments.preflight:

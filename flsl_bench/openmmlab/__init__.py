@@ -11,7 +11,19 @@ from flsl_bench import ops
 
 ops.install()  # before anything below can import mmcv.ops
 
-with contextlib.redirect_stdout(io.StringIO()):  # mmdet announces on import which optional products are missing
+with contextlib.redirect_stdout(io.StringIO()):  # both announce on import which optional products are missing
     import mmdet.datasets  # noqa: F401
+    import mmseg.datasets  # noqa: F401
 
-from flsl_bench.openmmlab import backbone, coco_metric, hooks, layer_decay, storage  # noqa: E402, F401
+from flsl_bench.openmmlab import (  # noqa: E402, F401
+    backbone,
+    coco_metric,
+    drawing,
+    hooks,
+    layer_decay,
+    norms,
+    repeatable,
+    segmentation_metric,
+    storage,
+    uavdt_metric,
+)

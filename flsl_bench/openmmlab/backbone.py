@@ -30,7 +30,7 @@ class PlainViT(BaseModule):
         norm_taps: whether the final LayerNorm is applied to each tap.
         pyramid: "rescale" (FLSL, SelfPatch; four taps), "simple" (ViTDet; the last tap) or "none" (all taps at the
             patch stride).
-        frozen_stages: -1 trains all, 0 freezes the embeddings, k also the first k blocks.
+        frozen_stages: -1 trains all, 0 freezes the embeddings, k also the first k blocks, the ViT's depth all of it.
         init_cfg: dict(type="Pretrained", checkpoint=FILE), read by `flsl_bench.checkpoints`, or None for random
             weights.
         vit: further arguments of `VisionTransformer`: prefix tokens, drop path, position rule, recompute, ...
@@ -158,7 +158,7 @@ class PlainViT(BaseModule):
             module.eval()
         # What no output depends on gets no gradient, which DistributedDataParallel would wait for in vain.
         frozen.extend(vit.blocks[self.taps[-1] + 1 :])
-        if not self.norm_taps:
+        if not self.norm_taps or self.frozen_stages >= vit.depth:
             frozen.append(vit.norm)
         for module in frozen:
             module.requires_grad_(False)

@@ -21,10 +21,13 @@ class CocoAP(CocoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
         predictions = [prediction for _, prediction in results]
+        seen = sorted(prediction["img_id"] for prediction in predictions)  # a loader may be cut to fewer images
         scores = {}
         for iou_type in self.metrics:
             detections = [d for p in predictions for d in self._detections(p, iou_type)]
-            statistics = average_precision(self._coco_api.dataset, detections, iou_type, category_ids=self.cat_ids)
+            statistics = average_precision(
+                self._coco_api.dataset, detections, iou_type, image_ids=seen, category_ids=self.cat_ids
+            )
             scores |= {f"{_KINDS[iou_type]}_{k}": v for k, v in statistics.items() if v is not None}
         return scores
 

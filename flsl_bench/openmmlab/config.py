@@ -25,6 +25,7 @@ _NOT_PROTOCOL = (
     "load_from",
     "log_level",
     "log_processor",
+    "model.auxiliary_head.in_channels",
     "model.backbone.arch",
     "model.backbone.class_token",
     "model.backbone.class_token_position",
@@ -38,6 +39,7 @@ _NOT_PROTOCOL = (
     "model.backbone.position_grid",
     "model.backbone.qkv_bias",
     "model.backbone.recompute",
+    "model.decode_head.in_channels",
     "model.neck.in_channels",
     "model_name",
     "randomness.seed",
@@ -51,6 +53,9 @@ _NOT_PROTOCOL = (
     "work_dir",
 )
 _CONVENIENCE = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "data_root", "backend_args")
+
+# A smoke run: so many images a split, so many iterations where the schedule counts them, images of a quarter's width.
+SMOKE_IMAGES, SMOKE_ITERATIONS, SMOKE_SCALE = 8, 4, 0.25
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
@@ -99,11 +104,15 @@ def apply_knobs(config: Config) -> None:
     config.data_root = str(root)
     config.init_checkpoint = str(find(config.init_checkpoint)) if config.init_checkpoint else None
     if config.init_checkpoint:
+        branch = (config.model.backbone.get("init_cfg") or {}).get("branch")
         config.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=config.init_checkpoint)
+        if branch:
+            config.model.backbone.init_cfg.branch = branch
     if config.image_scale_factor != 1.0:
         for name in _LOADERS:
             if name in config:
                 _scale_sizes(_innermost(config[name].dataset).pipeline, config.image_scale_factor)
+        _scale_segmentor(config.model, config.image_scale_factor)
 
 
 def fit_backbone(config: Config, facts: Facts) -> None:
@@ -129,10 +138,26 @@ def fit_backbone(config: Config, facts: Facts) -> None:
     backbone.position_grid = tuple(found.position_grid)
 
 
-def fit_device(config: Config) -> str:
-    """Turn mixed precision off and choose gloo where there is no GPU, in place; the precision that remains."""
+def cut_for_smoke(config: Config) -> None:
+    """Cut steps, images and image sizes to the least that still goes through every part of a run, in place."""
+    loop = config.train_cfg
+    if "max_epochs" in loop:
+        loop.max_epochs = loop.val_interval = 1
+    else:
+        loop.max_iters = loop.val_interval = SMOKE_ITERATIONS
+        config.default_hooks.checkpoint.interval = SMOKE_ITERATIONS
+    config.image_scale_factor = SMOKE_SCALE
+    for name in _LOADERS:
+        _innermost(config[name].dataset).indices = SMOKE_IMAGES
+
+
+def fit_device(config: Config, gpu: bool | None = None) -> str:
+    """Turn mixed precision off and choose gloo where there is no GPU, in place; the precision that remains.
+
+    `gpu` tells of the machine that will run it; None: it is this one.
+    """
     wrapper = config.optim_wrapper
-    if not torch.cuda.is_available():
+    if not (torch.cuda.is_available() if gpu is None else gpu):
         config.env_cfg.dist_cfg.backend = "gloo"
         if config.launcher != "none":  # mmengine would hand a GPU's number to DistributedDataParallel
             config.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
@@ -148,9 +173,11 @@ def fit_device(config: Config) -> str:
 def draw_predictions(config: Config, folder: str | os.PathLike) -> None:
     """Have every test prediction drawn over its image into `folder`, in place."""
     kind = {"mmdet": "Det", "mmseg": "Seg"}[config.default_scope]
-    config.default_hooks.visualization = dict(
-        type=f"{kind}VisualizationHook", draw=True, interval=1, test_out_dir=os.path.abspath(folder)
-    )
+    hook = {
+        "Det": dict(type="DetVisualizationHook", draw=True, interval=1),
+        "Seg": dict(type="SegmentationDrawingHook"),
+    }
+    config.default_hooks.visualization = dict(hook[kind], test_out_dir=os.path.abspath(folder))
     config.visualizer = dict(type=f"{kind}LocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 
 
@@ -194,6 +221,13 @@ def _scale_sizes(pipeline: Any, factor: float) -> None:
     elif isinstance(pipeline, (list, tuple)):
         for item in pipeline:
             _scale_sizes(item, factor)
+
+
+def _scale_segmentor(model: ConfigDict, factor: float) -> None:
+    """Multiply the sizes that a segmentor states apart from its pipelines, of padding and sliding windows, in place."""
+    for part, field in (("data_preprocessor", "size"), ("test_cfg", "crop_size"), ("test_cfg", "stride")):
+        if field in model.get(part, {}):
+            model[part][field] = _scaled(model[part][field], factor)
 
 
 def _scaled(size: Any, factor: float) -> Any:

@@ -1,7 +1,7 @@
 """Running a prepared config: the process group, the runner, training and testing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from flsl_bench.errors import CheckpointError, ConfigError
 from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
+from flsl_bench.openmmlab.repeatable import SeedIterationHook
 from flsl_bench.openmmlab.storage import latest_checkpoint
 
 
@@ -66,9 +67,17 @@ def test(config: Config, hook: ResultHook, progress: bool = False, dump: str | N
         runner = _runner(config, hook, progress)
         _load_completely(runner, checkpoint)
         if dump is not None:
-            runner.test_evaluator.metrics.append(DumpResults(out_file_path=dump))
+            runner.test_evaluator.metrics.append(_DumpPredictions(out_file_path=dump))
         runner.test()
     return _outcome(runner, hook)
+
+
+class _DumpPredictions(DumpResults):
+    """Without a segmentor's score of every class at every pixel: 200 MB an image of ADE20K."""
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        dropped = ("seg_logits", "gt_sem_seg")
+        super().process(data_batch, [{k: v for k, v in s.items() if k not in dropped} for s in data_samples])
 
 
 def _load_completely(runner: Runner, checkpoint: str) -> None:
@@ -84,6 +93,7 @@ def _runner(config: Config, hook: ResultHook, progress: bool) -> Runner:
     _start_processes(config)
     runner = Runner.from_cfg(config)
     runner.register_hook(hook)
+    runner.register_hook(SeedIterationHook(config.randomness.seed or 0))
     if progress:
         runner.register_hook(ProgressBarHook())
     return runner

@@ -1,11 +1,12 @@
 """Hooks of a run: provenance in every checkpoint, the last scores kept, a progress bar."""
 
 import time
+from dataclasses import dataclass
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from flsl_bench.progress import Bars
 
 
 class ResultHook(Hook):
@@ -63,14 +64,14 @@ class ProgressBarHook(Hook):
     priority = "VERY_LOW"
 
     def __init__(self):
-        self._bars: Progress | None = None
+        self._bars: Bars | None = None
         self._training = self._evaluation = None
 
     def before_train(self, runner) -> None:
         self._training = self._add("train", runner.max_iters, runner.iter)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        loss = f"loss {float(outputs['loss']):.3f}" if outputs and "loss" in outputs else ""
+        loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
         self._step(self._training, loss)
 
     def after_train(self, runner) -> None:
@@ -92,28 +93,28 @@ class ProgressBarHook(Hook):
 
     after_test_epoch = after_val_epoch
 
-    def _add(self, what: str, total: int, done: int):
+    def _add(self, what: str, total: int, done: int) -> "_Bar | None":
         if not is_main_process():
             return None
-        if self._bars is None:
-            self._bars = Progress(
-                TextColumn("{task.description:<9}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
-            )
-            self._bars.start()
-        return self._bars.add_task(what, total=total, completed=done, note="")
+        self._bars = self._bars or Bars()
+        return _Bar(self._bars, self._bars.add(what, total, done), done)
 
-    def _step(self, bar, note: str = "") -> None:
+    def _step(self, bar: "_Bar | None", note: str = "") -> None:
         if bar is not None:
-            self._bars.update(bar, advance=1, note=note)
+            bar.step(note)
 
     def _finish(self) -> None:
-        if self._bars is not None and all(task.finished for task in self._bars.tasks):
+        if self._bars is not None and self._bars.finished:
             self._bars.stop()
             self._bars = None
+
+
+@dataclass
+class _Bar:
+    bars: Bars
+    number: int
+    done: int
+
+    def step(self, note: str) -> None:
+        self.done += 1
+        self.bars.update(self.number, self.done, note=note)

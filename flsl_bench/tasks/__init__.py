@@ -1,10 +1,15 @@
 """The benchmarks, one module each. A new benchmark is a new module and one line here."""
 
+from flsl_bench.tasks.ade20k import TASKS as ADE20K_TASKS
 from flsl_bench.tasks.base import MetricSpec, Plan, Task, get, names, register
 from flsl_bench.tasks.coco import Coco
 from flsl_bench.tasks.davis import Davis
+from flsl_bench.tasks.uavdt import Uavdt
 
 register(Coco())
+register(Uavdt())
 register(Davis())
+for task in ADE20K_TASKS:
+    register(task)
 
 __all__ = ["MetricSpec", "Plan", "Task", "get", "names", "register"]

@@ -1,6 +1,11 @@
-"""What every benchmark is to the suite: a name, a protocol, metrics, and the verbs check, plan, run and collect."""
+"""What every benchmark is to the suite: a name, a protocol, metrics, and the same few verbs.
+
+`prepare` turns what a user wants into a job; `check`, `plan`, `run` and `collect` are about that job; `command` is the
+line by which the suite has a tool of `tools/` do the same in a process of its own.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,12 +36,46 @@ class Plan:
     steps: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Request:
+    """One run of a task as the suite asks for it: these weights, these data, this seed."""
+
+    checkpoint: Path
+    data: Path  # folder of the task's data set
+    work_dir: Path  # everything that is no record
+    results: Path  # records
+    model: str | None = None  # name in the tables; None: file name and digits of its hash
+    seed: int = 0
+    config: str | None = None  # in place of the config that fits the weights' architecture
+    reading: Mapping[str, Any] = field(default_factory=dict)  # num_heads, class_token, branch: how the file is read
+    processes: int = 1  # one a GPU
+    gpu: bool | None = None  # whether the machine that runs it has GPUs; None: it is this one
+    smoke: bool = False  # steps, images and sizes cut to the least that still runs; recorded
+    overwrite: bool = False
+
+
 class Task(ABC):
-    """One benchmark. `Job` is whatever the task's own `prepare` made of the user's wishes."""
+    """One benchmark. `Job` is whatever the task's `prepare` makes of a request."""
 
     name: str
     title: str
     metrics: tuple[MetricSpec, ...]  # the primary one first
+    dataset: str  # name in `flsl_bench.datasets.discovery`
+    protocol: tuple[str, str]  # name and version; a config may state another one
+    cost: str  # what a whole run takes, in words
+    seeded: bool  # whether anything in it is random
+
+    @abstractmethod
+    def prepare(self, request: Request) -> Any:
+        """The job that `request` asks for; raises one of the library's errors for what cannot work."""
+
+    def with_seed(self, job: Any, seed: int) -> Any:
+        """The same job with another seed; what was checked stays checked. For tasks that are `seeded`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def command(self, request: Request, python: str) -> list[str]:
+        """Interpreter, tool and arguments that do what `request` asks for, going on from what is half done."""
 
     @abstractmethod
     def check(self, job: Any) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flsl_bench.datasets.coco import SplitFiles, inspect_split
+from flsl_bench.datasets.coco import COCO, SplitFiles, Wording, inspect_split
 from flsl_bench.metrics.coco import STATISTICS, engine_version
 from flsl_bench.results.record import Split
 from flsl_bench.tasks.base import MetricSpec
@@ -19,17 +19,21 @@ class Coco(OpenMMLabTask):
 
     name = "coco"
     title = "COCO detection and instance segmentation"
-    data_name = "coco"
+    dataset = data_name = "coco"
+    protocol = ("coco_maskrcnn_vit_fpn_1x", "1")
+    config_pattern = "mmconfigs/maskrcnn_{size}_flsl.py"
+    cost = "12 epochs of 118,000 images"
     metrics = tuple(MetricSpec(f"{kind}_{statistic}") for kind in ("box", "mask") for statistic in STATISTICS)
 
     def inspect_data(self, config: "Config", splits: Sequence[str]) -> dict[str, Split]:
-        return {split: _inspect(config[f"{split}_dataloader"].dataset) for split in splits}
+        return {split: inspect(config[f"{split}_dataloader"].dataset) for split in splits}
 
     def evaluator(self) -> str:
         return engine_version()
 
 
-def _inspect(dataset: Mapping[str, Any]) -> Split:
+def inspect(dataset: Mapping[str, Any], wording: Wording = COCO) -> Split:
+    """Check the split that a config's CocoDataset reads, and give its fingerprint; `wording` is for the messages."""
     root = Path(dataset["data_root"])
-    found = inspect_split(SplitFiles(root / dataset["ann_file"], root / dataset["data_prefix"]["img"]))
+    found = inspect_split(SplitFiles(root / dataset["ann_file"], root / dataset["data_prefix"]["img"]), wording)
     return Split(images=found.images, bytes=found.bytes, annotations_sha256=found.annotations_sha256)

@@ -15,11 +15,11 @@ from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.datasets import davis
 from flsl_bench.errors import ConfigError, DataError, FlslBenchError
 from flsl_bench.files import atomic_write_text, sha256
-from flsl_bench.paths import RESULTS
+from flsl_bench.paths import CHECKOUT, RESULTS
 from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, record_key
 from flsl_bench.results.store import Store
 from flsl_bench.tasks import provenance
-from flsl_bench.tasks.base import MetricSpec, Plan, Task, get, keep
+from flsl_bench.tasks.base import MetricSpec, Plan, Request, Task, get, keep
 from flsl_bench.tasks.davis_scoring import Scores, score
 from flsl_bench.tasks.weights import model_name, weights_of
 
@@ -31,6 +31,7 @@ Progress = Callable[[str, int, int], None]  # sequence, frames done, frames in a
 
 PROTOCOL = ("davis2017_val_label_prop", "1")
 OFFICIAL_SEQUENCES = 30  # ImageSets/2017/val.txt
+SMOKE_SEQUENCES = 2
 
 
 @dataclass
@@ -47,6 +48,7 @@ class DavisJob:
     load_options: dict[str, Any]  # how the checkpoint was asked to be read
     device: str
     half: bool
+    smoke: bool
     batch: int | None
     workers: int | None
     model: str
@@ -77,6 +79,8 @@ class DavisJob:
             deviations["position_rule"] = self.position_rule
         if self.half:
             deviations["precision"] = self.precision
+        if self.smoke:
+            deviations["smoke"] = True
         official = davis.sequences(self.root, "val") if self.split == "val" else []
         if self.sequences != official or len(official) != OFFICIAL_SEQUENCES:
             deviations["sequences"] = self.sequences
@@ -108,6 +112,7 @@ def prepare(
     position_rule: str = "scale_factor",
     device: str | None = None,
     half: bool = False,
+    smoke: bool = False,
     batch: int | None = None,
     workers: int | None = None,
     model: str | None = None,
@@ -115,7 +120,10 @@ def prepare(
     overwrite: bool = False,
     command: Sequence[str] = (),
 ) -> DavisJob:
-    """A job that evaluates `checkpoint` on DAVIS. Raises one of the library's errors for what cannot work."""
+    """A job that evaluates `checkpoint` on DAVIS; `smoke` takes the first sequences only.
+
+    Raises one of the library's errors for what cannot work.
+    """
     import torch
 
     from flsl_bench.probes.label_propagation import Propagation
@@ -132,6 +140,7 @@ def prepare(
     if device == "cuda":
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % max(torch.cuda.device_count(), 1)}"
     names = davis.sequences(davis_root, split) if sequences is None else list(dict.fromkeys(sequences))
+    names = names[:SMOKE_SEQUENCES] if smoke else names
     if sequences is not None:
         for name in names:  # a name mistyped by the caller is no broken sequence
             davis.sequence(davis_root, name)
@@ -147,6 +156,7 @@ def prepare(
         load_options=load_options,
         device=device,
         half=half,
+        smoke=smoke,
         batch=batch,
         workers=workers,
         model=model,
@@ -161,6 +171,10 @@ class Davis(Task):
 
     name = "davis"
     title = "DAVIS 2017 video object segmentation by label propagation"
+    dataset = "davis"
+    protocol = PROTOCOL
+    cost = "30 videos, 1,999 frames; nothing is trained"
+    seeded = False
     metrics = (
         MetricSpec("J&F-Mean"),
         *(
@@ -169,6 +183,37 @@ class Davis(Task):
             for statistic in ("Mean", "Recall", "Decay")
         ),
     )
+
+    def prepare(self, request: Request) -> DavisJob:
+        return prepare(
+            request.checkpoint,
+            request.data,
+            **request.reading,
+            smoke=request.smoke,
+            out=request.work_dir,
+            model=request.model,
+            results=request.results,
+            overwrite=request.overwrite,
+        )
+
+    def command(self, request: Request, python: str) -> list[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(request.processes)]
+        start = [python, *(launcher if request.processes > 1 else []), str(CHECKOUT / "tools" / "eval_davis.py")]
+        flags = ["--smoke"] * request.smoke + ["--overwrite"] * request.overwrite
+        given = {
+            "--checkpoint": request.checkpoint,
+            "--davis-root": request.data,
+            "--out": request.work_dir,
+            "--results-dir": request.results,
+            "--model-name": request.model,
+            "--num-heads": request.reading.get("num_heads"),
+            "--branch": request.reading.get("branch"),
+        }
+        options = [str(word) for name, value in given.items() if value is not None for word in (name, value)]
+        class_token = request.reading.get("class_token")
+        if class_token is not None:
+            flags.append("--class-token" if class_token else "--no-class-token")
+        return [*start, *options, *flags]
 
     def check(self, job: DavisJob) -> list[str]:
         problems = []
@@ -214,6 +259,7 @@ class Davis(Task):
                 Metric(name=m.name, value=100 * values[m.name], unit=m.unit, higher_is_better=m.higher_is_better)
                 for m in self.metrics
             ],
+            breakdowns=self._by_sequence(outcome.scores),
             weights=weights,
             data=job.data,
             seed=0,  # nothing is random
@@ -226,6 +272,13 @@ class Davis(Task):
             seconds={name: round(value, 1) for name, value in outcome.seconds.items()},
             artifacts={"masks": str(job.out)},
         )
+
+    def _by_sequence(self, scores: Scores) -> dict[str, dict[str, float | None]]:
+        tables = scores.per_sequence()
+        return {
+            f"{metric} by sequence": {sequence: 100 * table[metric] for sequence, table in tables.items()}
+            for metric in ("J&F-Mean", "J-Mean", "F-Mean")
+        }
 
     def _key(self, job: DavisJob) -> str:
         return record_key(weights_of(job.facts), self.name, job.protocol(), job.data, 0)

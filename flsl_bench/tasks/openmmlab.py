@@ -1,20 +1,22 @@
 """Benchmarks that OpenMMLab trains and tests: from a config to a record. `tools/train.py` and `test.py` end here."""
 
+import copy
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.errors import ConfigError, FlslBenchError
-from flsl_bench.paths import RESULTS
+from flsl_bench.paths import CHECKOUT, RESULTS, find
 from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, Weights, record_key
 from flsl_bench.results.store import Store
 from flsl_bench.tasks import base, provenance
-from flsl_bench.tasks.base import Plan, Task, get
+from flsl_bench.tasks.base import Plan, Request, Task, get
 from flsl_bench.tasks.weights import model_name, weights_of
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class Job:
 class OpenMMLabTask(Task):
     """A task whose config trains a model on one data set and whose evaluator yields the task's metrics."""
 
-    data_name: str
+    data_name: str  # in the record
+    config_pattern: str  # config of an architecture; {size} is vits16, vits8, vitb16, ...
+    seeded = True
 
     def inspect_data(self, config: "Config", splits: Sequence[str]) -> dict[str, Split]:
         """Check `splits` ("train", "val") and give their fingerprints; raises `DataError` at the first fault."""
@@ -77,6 +81,65 @@ class OpenMMLabTask(Task):
     def evaluator(self) -> str:
         """Library and version that computes the metrics."""
         raise NotImplementedError
+
+    def prepare(self, request: Request) -> Job:
+        return prepare_training(
+            self._config_file(request),
+            options=self._options(request),
+            work_dir=str(request.work_dir),
+            processes=request.processes,
+            gpu=request.gpu,
+            smoke=request.smoke,
+            results=request.results,
+            overwrite=request.overwrite,
+        )
+
+    def with_seed(self, job: Job, seed: int) -> Job:
+        config = copy.deepcopy(job.config)
+        config.randomness.seed = seed
+        return replace(job, config=config)
+
+    def command(self, request: Request, python: str) -> list[str]:
+        config, tools = self._config_file(request), CHECKOUT / "tools"
+        if request.processes > 1:
+            start = ["bash", str(tools / "dist_train.sh"), config, str(request.processes)]
+        else:
+            start = [python, str(tools / "train.py"), config]
+        flags = ["--smoke"] * request.smoke + (["--overwrite"] if request.overwrite else ["--resume"])
+        folders = ["--work-dir", str(request.work_dir), "--results-dir", str(request.results)]
+        options = [f"{key}={value}" for key, value in self._options(request).items()]
+        return [*start, *folders, "--progress", *flags, "--cfg-options", *options]
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        """The request in the terms of --cfg-options."""
+        reading = {name: value for name, value in request.reading.items() if value is not None}
+        places = {"num_heads": "num_heads", "class_token": "class_token", "branch": "init_cfg.branch"}
+        options = {
+            "init_checkpoint": str(request.checkpoint),
+            "data_root": str(request.data),
+            "randomness.seed": request.seed,
+            **{f"model.backbone.{places[name]}": value for name, value in reading.items()},
+        }
+        if request.model:
+            options["model_name"] = request.model
+        for key, value in options.items():
+            if isinstance(value, str) and set(value) & set(",'\"[]() "):
+                raise ConfigError(f"{value}: OpenMMLab's options cannot carry such a {key}; rename it or link to it")
+        return options
+
+    def _config_file(self, request: Request) -> str:
+        """The config asked for, or the shipped one for the architecture of the weights."""
+        if request.config:
+            return str(find(request.config))
+        found = load_checkpoint(request.checkpoint, **request.reading).facts.architecture
+        kind = re.fullmatch(r"vit_([a-z]).*", found.name)
+        config = CHECKOUT / self.config_pattern.format(size=f"vit{kind[1] if kind else '?'}{found.patch_size}")
+        if not config.is_file():
+            raise ConfigError(
+                f"{request.checkpoint}: is a {found.name} with patch {found.patch_size}, for which {self.name} has no "
+                f"config; write one and pass --config {self.name}=FILE"
+            )
+        return str(config)
 
     def check(self, job: Job) -> list[str]:
         problems = [p for p in (_writable(job.config.work_dir), _writable(job.results)) if p]
@@ -150,16 +213,23 @@ def prepare_training(
     resume: str | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    smoke: bool = False,
     launcher: str = "none",
     processes: int | None = None,
+    gpu: bool | None = None,
     results: str | os.PathLike | None = None,
     overwrite: bool = False,
     command: list[str] | None = None,
     progress: bool = False,
 ) -> Job:
-    """A job that trains `config_file`. `resume` is "auto" or a checkpoint; `processes` defaults to the launcher's."""
+    """A job that trains `config_file`. `resume` is "auto" or a checkpoint; `processes` defaults to the launcher's.
+
+    `smoke` cuts the run as `openmmlab.config.cut_for_smoke` says; `gpu` tells whether the machine that runs it has
+    GPUs, if that is not this one.
+    """
     from flsl_bench.openmmlab import config as configs
     from flsl_bench.openmmlab import execution
+    from flsl_bench.openmmlab.repeatable import make_repeatable
 
     config = configs.load_config(config_file, dict(options or {}))
     config.launcher = launcher
@@ -169,16 +239,19 @@ def prepare_training(
         config.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if auto_scale_lr:
         config.auto_scale_lr.enable = True
-    deviations = configs.protocol_deviations(config)
+    if smoke:
+        configs.cut_for_smoke(config)
+    deviations = configs.protocol_deviations(config) | ({"smoke": True} if smoke else {})
     processes = processes or execution.process_count(launcher)
     deviations |= _batch_deviation(config, processes)
     configs.apply_knobs(config)
     facts = _init_facts(config, (options or {}).get("model.backbone.class_token"))
     configs.fit_backbone(config, facts)
     amp_asked = config.optim_wrapper.type == "AmpOptimWrapper"
-    precision = configs.fit_device(config)
+    precision = configs.fit_device(config, gpu)
     if amp_asked and precision == "fp32":
         deviations["precision"] = precision
+    make_repeatable(config)
     config.work_dir = work_dir or config.get("work_dir") or configs.default_work_dir(config_file)
     weights = weights_of(facts)
     job = Job(
@@ -304,6 +377,7 @@ def _init_facts(config: "Config", class_token: bool | None) -> Facts:
         num_heads=backbone.get("num_heads"),
         force_heads=backbone.get("force_heads", False),
         class_token=class_token,
+        branch=backbone.init_cfg.get("branch"),
     ).facts
 
 
@@ -337,10 +411,21 @@ def _resume(job: Job, resume: str | None) -> None:
     if path is None:
         return
     told = load_detector_checkpoint(str(path), map_location="cpu").get("flsl_bench") or {}
-    for name, own in (("weights", job.weights.model_dump()), ("seed", job.seed)):
+    if "deviations" in told:
+        told = told | {"deviations": _settings(told["deviations"])}
+    for name, own in (
+        ("weights", job.weights.model_dump()),
+        ("seed", job.seed),
+        ("deviations", _settings(job.deviations)),
+    ):
         if name in told and told[name] != own:
             raise ConfigError(f"{path}: was trained with other {name}: pass another --work-dir, or do not resume")
     job.config.resume, job.config.load_from = True, str(path)
+
+
+def _settings(deviations: Mapping[str, Any]) -> dict[str, Any]:
+    """Deviations without those that only a look at the data gives."""
+    return {key: value for key, value in deviations.items() if not key.startswith("data.")}
 
 
 def _is_main(job: Job) -> bool:
@@ -350,10 +435,10 @@ def _is_main(job: Job) -> bool:
 
 
 def _writable(folder: str | os.PathLike) -> str | None:
-    """A problem if nothing can be written into `folder`, which is made if need be."""
+    """A problem if `folder` cannot be written, or made where it is not there yet."""
+    folder = Path(folder).absolute()
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())):
             return None
     except OSError as error:
         return f"{folder}: cannot be written ({error.strerror}); choose another --work-dir or --results-dir"
