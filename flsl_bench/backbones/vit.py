@@ -13,6 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from flsl_bench.backbones.positions import RULES, fit_positions, sincos_positions
 from flsl_bench.errors import ConfigError
 
+FACETS = ("query", "key", "value")
+"""What a block's attention makes of its input, in the order of the rows of its `qkv` matrix."""
+
 
 class VisionTransformer(nn.Module):
     """A ViT that gives the tokens after any of its blocks, for images of any size.
@@ -101,6 +104,21 @@ class VisionTransformer(nn.Module):
             if index in wanted:
                 taps.append(self.norm(x) if norm else x)
         return taps
+
+    def facet(self, images: Tensor, block: int, name: str) -> Tensor:
+        """Queries, keys or values [B, P + N, C] of the attention of `block` (0-based), its heads side by side.
+
+        `images` and the order of tokens are those of `tokens`. Nothing that the facet does not need is run.
+        Raises `ConfigError` for a block that is not there and a name that is none of `FACETS`.
+        """
+        if name not in FACETS:
+            raise ConfigError(f"facet {name!r} is none of {', '.join(FACETS)}")
+        self.check_blocks([block])
+        x = self._embed(images)
+        for earlier in self.blocks[:block]:
+            x = earlier(x)
+        last = self.blocks[block]
+        return last.attn.qkv(last.norm1(x)).chunk(3, dim=-1)[FACETS.index(name)]
 
     def forward(
         self, images: Tensor, blocks: Sequence[int] | None = None, norm: bool = True, prefix: bool = False

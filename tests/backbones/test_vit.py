@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flsl_bench.backbones.positions import fit_positions, sincos_positions
-from flsl_bench.backbones.vit import DropPath, VisionTransformer
+from flsl_bench.backbones.vit import FACETS, DropPath, VisionTransformer
 from flsl_bench.checkpoints import load_checkpoint
 from flsl_bench.errors import ConfigError
 
@@ -344,6 +344,34 @@ class TestBlocks:
         (tap,), (tokens,) = vit(images), vit.tokens(images, [2])
         expected = plain_layer_norm(tokens, vit.norm.weight, vit.norm.bias, 1e-6)[:, 1:].transpose(1, 2)
         torch.testing.assert_close(tap.flatten(2), expected, atol=1e-5, rtol=1e-4)
+
+
+class TestFacets:
+    @pytest.mark.parametrize("prefix", PREFIXES)
+    @pytest.mark.parametrize("block", [0, 2])
+    @pytest.mark.parametrize("name", FACETS)
+    def test_are_what_attention_reads(self, prefix, block, name):
+        vit = tiny_vit(**PREFIXES[prefix])
+        images, read = random_images(2, 3, 48, 64), []
+        vit.blocks[block].attn.qkv.register_forward_hook(lambda module, args, output: read.append(output))
+        with torch.no_grad():
+            vit.tokens(images, range(3))
+            facet = vit.facet(images, block, name)
+        heads = read[0].unflatten(2, (3, 2, 12))[:, :, FACETS.index(name)]  # [B, N, heads, channels of a head]
+        torch.testing.assert_close(facet, heads.flatten(2))
+
+    def test_nothing_behind_is_run(self):
+        vit, run = tiny_vit(), []
+        for index, block in enumerate(vit.blocks):
+            block.attn.proj.register_forward_hook(lambda *_, index=index: run.append(index))
+        vit.facet(random_images(1, 3, 16, 16), 1, "key")
+        assert run == [0]
+
+    def test_unknown_ones_are_refused(self):
+        with pytest.raises(ConfigError, match="facet 'token' is none of query, key, value"):
+            tiny_vit().facet(random_images(1, 3, 16, 16), 0, "token")
+        with pytest.raises(ConfigError, match=r"must be ascending indices within 0\.\.2"):
+            tiny_vit().facet(random_images(1, 3, 16, 16), 3, "key")
 
 
 @pytest.mark.parametrize(
