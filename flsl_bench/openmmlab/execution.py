@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from flsl_bench.errors import CheckpointError, ConfigError
 from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
-from flsl_bench.openmmlab.repeatable import SeedIterationHook
+from flsl_bench.openmmlab.repeatable import SeedIterationHook, make_repeatable
 from flsl_bench.openmmlab.storage import latest_checkpoint
 
 
@@ -52,8 +52,10 @@ def train(config: Config, hook: ResultHook, progress: bool = False) -> Outcome:
 
     `progress` shows a bar and sends everything that would be printed to a file in the work dir.
     """
+    make_repeatable(config)
     with _quiet(config) if progress else nullcontext():
         runner = _runner(config, hook, progress)
+        runner.register_hook(SeedIterationHook(config.randomness.seed))
         runner.train()
         if not hook.scored(runner.iter):
             runner.val()
@@ -93,7 +95,6 @@ def _runner(config: Config, hook: ResultHook, progress: bool) -> Runner:
     _start_processes(config)
     runner = Runner.from_cfg(config)
     runner.register_hook(hook)
-    runner.register_hook(SeedIterationHook(config.randomness.seed or 0))
     if progress:
         runner.register_hook(ProgressBarHook())
     return runner

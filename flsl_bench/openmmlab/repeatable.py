@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS, TRANSFORMS
+from mmengine.registry import DATA_SAMPLERS, DATASETS
 
 _SAMPLE, _ITERATION = 0, 1
 
@@ -56,15 +55,26 @@ class SeededSampler(torch.utils.data.Sampler):
         self.sampler.skip(samples)
 
 
-@TRANSFORMS.register_module()
-class SeedSample(BaseTransform):
-    """First step of a pipeline: all random numbers of the following ones follow from the sample's own seed."""
+@DATASETS.register_module()
+class SeededDataset(torch.utils.data.Dataset):
+    """Another data set, whose samples draw all their random numbers from the seeds that their indices carry."""
 
-    def transform(self, results: dict) -> dict:
-        seed = getattr(results.get("sample_idx"), "seed", None)
-        if seed is not None:  # one drawn in place of a sample without objects has none, and goes on with that one's
+    def __init__(self, dataset: dict):
+        self.dataset = DATASETS.build(dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        seed = getattr(index, "seed", None)
+        if seed is not None:
             _seed_all(seed)
-        return results
+        return self.dataset[index]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # while it is being unpickled in a worker
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
 
 
 class SeedIterationHook(Hook):
@@ -83,10 +93,7 @@ def make_repeatable(config: Config) -> None:
     """Have the training data of `config` seeded sample by sample, in place."""
     loader = config.train_dataloader
     loader.sampler = dict(type="SeededSampler", sampler=loader.sampler)
-    dataset = loader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = [dict(type="SeedSample"), *dataset.pipeline]
+    loader.dataset = dict(type="SeededDataset", dataset=loader.dataset)
 
 
 def _seed(*parts: int) -> int:

@@ -60,6 +60,25 @@ def model_scores(figures: Sequence[Figure], records: Sequence[Record]) -> Table:
     return Table(records[0].model, (Section(records[0].model, _SCORES, rows),))
 
 
+def run_summary(figures: Sequence[Figure], records: Sequence[Record]) -> Table:
+    """One short table of one model's records on all tasks: the columns of each task's own table, a row each."""
+    rows = [row for group in _groups(records) for row in _summary_rows(group, figures)]
+    section = Section("All tasks", ("Task", "Metric", "Measured", "Reported", "Protocol", "Seeds"), tuple(rows))
+    return Table(records[0].model, (section,), _FOOTNOTES[:2])
+
+
+def _summary_rows(group: Sequence[Record], figures: Iterable[Figure]) -> list[Row]:
+    """What was changed stands in the first row only."""
+    one = group[0]
+    shown = spec_of(one.task).metrics or (one.metrics[0].name,)
+    changed = "a smoke run" if one.smoke else f"changed: {short_deviations(one.protocol.deviations)}"
+    told = one.protocol.name if one.comparable else f"{one.protocol.name}, {changed}"
+    about = (told, f"seed{'s' if len(group) > 1 else ''} {_seeds(group)}")
+    cells = [(name.replace("_", " "), *scores) for name, *scores in _scores(group, figures) if name in shown]
+    firsts = [(one.task, about), *[("", ("", ""))] * len(cells)]
+    return [Row((task, *scores, *told), measured=True) for (task, told), scores in zip(firsts, cells, strict=False)]
+
+
 def _groups(records: Iterable[Record]) -> list[list[Record]]:
     return sorted(group_seeds(records), key=lambda group: table_order(group[0]))
 

@@ -115,6 +115,11 @@ class Record(Strict):
         """Whether the protocol was followed in everything, so that the papers' rows may stand beside it."""
         return not self.protocol.deviations
 
+    @property
+    def smoke(self) -> bool:
+        """Whether the run was cut to the least that still runs: it proves that things work and measures nothing."""
+        return bool(self.protocol.deviations.get("smoke"))
+
     def metric(self, name: str) -> float | None:
         """Value of the metric called `name`, None if there is none or it is undefined."""
         return next((m.value for m in self.metrics if m.name == name), None)

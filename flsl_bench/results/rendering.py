@@ -42,6 +42,8 @@ class Row:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     measured: bool = False  # by this suite; otherwise it is what others reported
+    records: tuple[str, ...] = ()  # of a measured row: where they lie below the folder of the results
+    arxiv: str = ""  # of a reported row: its paper's number
 
 
 @dataclass(frozen=True)

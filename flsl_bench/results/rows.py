@@ -11,6 +11,7 @@ from typing import Any
 from flsl_bench.results.record import Metric, Record, record_key
 from flsl_bench.results.rendering import MISSING, Row, Score
 from flsl_bench.results.reported import Figure
+from flsl_bench.results.store import Store
 
 # Between runs that differ in the seed alone, scores whose names hold the word move this much: a smaller lead is none.
 NOISE = {"AP": 0.3, "mIoU": 0.3, "J&F": 0.1}
@@ -66,7 +67,8 @@ def reported_rows(figures: Iterable[Figure], metrics: Sequence[str], gaps: Itera
         one = next(iter(group.values()))
         scores = [Score(group[metric].value if metric in group else None) for metric in metrics]
         notes = tuple(dict.fromkeys(figure.note for figure in group.values() if figure.note))
-        rows.append(Row((_reported_label(one), one.backbone, *scores, _source(group.values())), notes))
+        cells = (_reported_label(one), one.backbone, *scores, _source(group.values()))
+        rows.append(Row(cells, notes, arxiv=one.arxiv))
     for gap in gaps:
         rows.append(Row((gap.method, gap.backbone, *(Score(None) for _ in metrics), MISSING), (gap.note,)))
     return sorted(rows, key=_row_order)
@@ -83,7 +85,8 @@ def measured_rows(records: Iterable[Record], figures: Sequence[Figure], metrics:
         method = method_of(group[0])
         label = ", ".join([group[0].model, *traits]) + (f" ({method})" if method else "")
         scores = [average(group, metric, published(figures, group[0], metric)) for metric in metrics]
-        rows.append(Row((label, backbone_of(group[0]), *scores, seeds_label(group)), measured=True))
+        cells = (label, backbone_of(group[0]), *scores, seeds_label(group))
+        rows.append(Row(cells, measured=True, records=record_paths(group)))
     return sorted(rows, key=_row_order)
 
 
@@ -94,7 +97,7 @@ def deviating_rows(records: Iterable[Record], metrics: Sequence[str]) -> list[Ro
         one = group[0]
         scores = [average(group, metric) for metric in metrics]
         about = (short_deviations(one.protocol.deviations), one.protocol.name, data_label(one), seeds_label(group))
-        rows.append(Row((one.model, backbone_of(one), *scores, *about), measured=True))
+        rows.append(Row((one.model, backbone_of(one), *scores, *about), measured=True, records=record_paths(group)))
     return sorted(rows, key=lambda row: tuple(str(cell) for cell in row.cells))
 
 
@@ -119,6 +122,11 @@ def distinctions(groups: Sequence[Sequence[Record]]) -> list[list[str]]:
 def question(record: Record) -> str:
     """The record's key as it would be without the seed."""
     return record_key(record.weights, record.task, record.protocol, record.data, seed=0)
+
+
+def record_paths(records: Iterable[Record]) -> tuple[str, ...]:
+    """Where the records lie below the folder of the results."""
+    return tuple(Store("").path(record.model, record.task, record.key).as_posix() for record in records)
 
 
 def find_metric(record: Record, name: str) -> Metric | None:

@@ -18,11 +18,11 @@ DEVIATING_TITLE = "Measured with a changed protocol; not comparable with the pap
 def make_table(name: str, figures: Iterable[Figure], records: Iterable[Record]) -> Table:
     """The table called `name`: a section a protocol, and a last one for records that changed theirs.
 
-    The table `others` holds what no table before it shows, so that nothing is lost.
+    The table `others` holds what no table before it shows, so that nothing is lost. Smoke runs are in none of them.
     """
     spec = TABLES[name]
     figures = [figure for figure in figures if _home(figure) is spec]
-    records = [record for record in records if spec_of(record.task) is spec]
+    records = [record for record in records if spec_of(record.task) is spec and not record.smoke]
     sections = [_section(spec, benchmark, figures, records) for benchmark in _benchmarks(spec, figures, records)]
     changed = [record for record in records if not record.comparable]
     if changed:

@@ -102,7 +102,7 @@ def _section(section: Section, numbers: dict[str, int]) -> RichTable:
 
 
 def _first_cell(row: Row, last_score: int, numbers: dict[str, int]) -> Group:
-    about = [*row.cells[last_score + 1 :]]
+    about = [cell for cell in row.cells[last_score + 1 :] if cell]
     if about:
         about[-1] += markers(row, numbers)
     return Group(Text(row.cells[0]), *(Padding(Text(line, style="dim"), (0, 0, 0, 2)) for line in about))

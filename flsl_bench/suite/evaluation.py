@@ -12,10 +12,12 @@ from rich.text import Text
 
 from flsl_bench.errors import FlslBenchError
 from flsl_bench.paths import RESULTS
+from flsl_bench.results.model_pages import run_summary
 from flsl_bench.results.record import Record
 from flsl_bench.results.reported import load_reported
+from flsl_bench.results.specs import TABLES, spec_of
 from flsl_bench.results.store import Store
-from flsl_bench.results.tables import TABLES, make_table
+from flsl_bench.results.tables import make_table
 from flsl_bench.results.terminal import terminal_table
 from flsl_bench.suite import slurm
 from flsl_bench.suite.launching import run_here
@@ -76,7 +78,7 @@ def execute(
         reasons = _run_all(units, wish, console, lock, folder, hours)
     records = [record for unit in units if (record := unit.record())]
     failures = [Failure(unit.name, reasons[unit.name], _log(unit)) for unit in units if unit.name in reasons]
-    print_tables(units, wish.results, console)
+    print_tables(records, wish.results, console)
     for failure in failures:
         console.print(Text(f"failed: {failure.name}: {failure.reason} (see {failure.log})", style="red"))
     return records, failures
@@ -94,12 +96,14 @@ def plan_table(units: Sequence[Unit]) -> Table:
     return table
 
 
-def print_tables(units: Sequence[Unit], results: Path, console: Console) -> None:
-    """The tables of the units' data sets, with the papers' rows."""
-    figures, records = load_reported(), list(Store(results).records())
-    for name in dict.fromkeys(unit.task.dataset for unit in units):
-        if name in TABLES:
-            console.print(terminal_table(make_table(name, figures, records)))
+def print_tables(records: Sequence[Record], results: Path, console: Console) -> None:
+    """The tables that show `records`, with the papers' rows and all other models, and one of `records` alone."""
+    figures, everything = load_reported(), list(Store(results).records())
+    specs = {spec_of(record.task).title for record in records if not record.smoke}
+    for name in (name for name, spec in TABLES.items() if spec.title in specs):
+        console.print(terminal_table(make_table(name, figures, everything)))
+    if records:
+        console.print(terminal_table(run_summary(figures, records)))
 
 
 def _run_all(

@@ -229,7 +229,6 @@ def prepare_training(
     """
     from flsl_bench.openmmlab import config as configs
     from flsl_bench.openmmlab import execution
-    from flsl_bench.openmmlab.repeatable import make_repeatable
 
     config = configs.load_config(config_file, dict(options or {}))
     config.launcher = launcher
@@ -251,7 +250,6 @@ def prepare_training(
     precision = configs.fit_device(config, gpu)
     if amp_asked and precision == "fp32":
         deviations["precision"] = precision
-    make_repeatable(config)
     config.work_dir = work_dir or config.get("work_dir") or configs.default_work_dir(config_file)
     weights = weights_of(facts)
     job = Job(

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from flsl_bench.results.model_pages import by_model, model_page, model_scores
+from flsl_bench.results.model_pages import by_model, model_page, model_scores, run_summary
 from flsl_bench.results.rendering import Score, to_csv, to_markdown
 from flsl_bench.results.reported import load_reported
 from flsl_bench.results.specs import COCO, DAVIS
@@ -109,3 +109,18 @@ def test_models_have_pages_of_their_own(build_record):
     assert list(models) == ["a", "b"]
     scores = [cell for cell in model_page([], models["b"]).sections[1].rows[0].cells if isinstance(cell, Score)]
     assert [score.text for score in scores] == ["44.9", "—"]
+
+
+def test_a_run_in_one_table(build_record):
+    smoke = build_record(
+        model="mine",
+        scores={"mIoU": 3.0, "aAcc": 9.0},
+        task="ade20k",
+        deviations={"a": 1, "b": 2, "c": 3, "smoke": True},
+    )
+    (section,) = run_summary(load_reported(), by_model([*some_records(build_record), smoke])["mine"]).sections
+    rows = [[cell.text if isinstance(cell, Score) else cell for cell in row.cells] for row in section.rows]
+    assert rows[0] == ["coco", "box AP", "45.0", "44.9", "coco_maskrcnn_vit_fpn_1x", "seeds 0, 1, 2"]
+    assert ["davis", "J&F-Mean", "61.0", "—", "davis2017_val_label_prop", "seed 0"] in rows
+    assert ["ade20k", "mIoU", "3.0", "—", "coco_maskrcnn_vit_fpn_1x, a smoke run", "seed 0"] in rows
+    assert not any("aAcc" in row for row in rows)  # no column of ADE20K's table that every row has

@@ -534,3 +534,10 @@ def test_committed_tables_are_up_to_date():
     kept = {name: (results / "tables" / name).read_bytes().decode() for name in rendered}
     assert kept == rendered, "run tools/make_tables.py"
     assert stale_files(rendered, results / "tables") == []
+
+
+def test_smoke_runs_stand_in_no_table_beside_papers(build_record):
+    smoke = build_record(deviations={"smoke": True})
+    assert make_table("coco", load_reported(), [smoke]) == make_table("coco", load_reported(), [])
+    texts = render_tables([], [smoke])
+    assert "smoke" in texts["models/flsl_vits16-aaaaaaaa.md"] and "44.9" not in texts["coco.md"]
