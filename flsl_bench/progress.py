@@ -69,13 +69,14 @@ class _Lines:
 
     def __init__(self, what: str, done: int):
         self._what, self._first, self._began = what, done, time.monotonic()
-        self._told, self._ended = self._began, False
+        self._told, self._last = self._began, None
 
     def line(self, done: int, total: int | None, unit: str, note: str) -> str | None:
         now = time.monotonic()
-        if self._ended or (now - self._told < LINE_INTERVAL and done != total):
+        state = (done, total, note)
+        if state == self._last or (now - self._told < LINE_INTERVAL and done != total):
             return None
-        self._told, self._ended = now, done == total
+        self._told, self._last = now, state
         parts = [f"{self._what} {done}/{total if total is not None else '?'} {unit}".rstrip(), note]
         elapsed = now - self._began
         if total is not None and self._first < done < total:

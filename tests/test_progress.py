@@ -52,3 +52,15 @@ def test_on_a_terminal_there_is_a_bar_and_no_line():
     bars.stop()
     text = console.file.getvalue()
     assert "━" in text and "2/2" in text and "done" in text and "in 0:00" not in text
+
+
+def test_the_end_of_each_part_is_told_once(clock):
+    console = Console(file=io.StringIO())
+    bars = Bars("images", console)
+    bar = bars.add("probe")
+    for done, total, note in ((3, 3, "train"), (3, 3, "train"), (2, 2, "val"), (2, 2, "val")):
+        bars.update(bar, done, total, note)
+    assert [line.split(",")[:2] for line in lines(console)] == [
+        ["probe 3/3 images", " train"],
+        ["probe 2/2 images", " val"],
+    ]

@@ -8,7 +8,7 @@ Boxes are clipped to the picture; those that are then empty do not count. Of equ
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,18 @@ class BoxedImage:
 
 
 @dataclass(frozen=True)
-class BoxedImages:
+class BoxedImages(Sequence):
     """A split."""
 
     images: tuple[BoxedImage, ...]
     without_box: int
     """Annotated images that have no box; they are left out."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> BoxedImage:
+        return self.images[index]
 
 
 def imagenet_boxes(root: str | os.PathLike, split: str = "val") -> BoxedImages:

@@ -13,10 +13,10 @@ from flsl_bench.results.rows import (
     group_seeds,
     method_of,
     published,
+    record_paths,
     short_deviations,
 )
 from flsl_bench.results.specs import spec_of, table_order
-from flsl_bench.results.store import Store
 
 _WEIGHTS = (
     *("File", "SHA-256", "Format", "Branch", "Architecture", "Patch size"),
@@ -143,17 +143,12 @@ def _weights_row(record: Record) -> Row:
 
 def _record_row(record: Record) -> Row:
     protocol = (record.protocol.name, record.protocol.version, "yes" if record.comparable else "no")
-    return Row((record.task, *protocol, str(record.seed), f"{record.finished:%Y-%m-%d}", _path(record)))
+    return Row((record.task, *protocol, str(record.seed), f"{record.finished:%Y-%m-%d}", *record_paths([record])))
 
 
 def _score_rows(group: Sequence[Record], figures: Iterable[Figure]) -> list[Row]:
     one = group[0]
     protocol = (one.task, one.protocol.name, one.protocol.version, _changes(one), data_label(one))
     about = (*protocol, one.weights.sha256[:12], str(one.weights.num_heads))
-    records = " ".join(_path(record) for record in group)
+    records = " ".join(record_paths(group))
     return [Row((*about, *scores, _seeds(group), records), measured=True) for scores in _scores(group, figures)]
-
-
-def _path(record: Record) -> str:
-    """Where the record lies below the folder of the results."""
-    return Store("").path(record.model, record.task, record.key).as_posix()

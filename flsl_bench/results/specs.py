@@ -126,6 +126,39 @@ DAVIS = TableSpec(
     notes=("STM is trained on the masks of videos; the other methods see no mask but the first frame's.",),
 )
 
+_MASKED = ("coco", "davis", "voc", "ade20k")
+_PROBED = (  # task, protocol and title, each of a data set
+    ("prompt-seg-{}", "mmc_style_prompt_seg_{}", "MMC-style segmentation from one prompted patch", _MASKED),
+    ("similarity-{}", "object_similarity_{}", "Patches within and between objects", _MASKED),
+    ("box-knn-{}", "box_knn_{}", "Box-aligned k-NN", ("imagenet", "voc", "coco")),
+    ("dense-nn-{}", "dense_nn_{}", "Dense nearest-neighbour retrieval", ("voc", "ade20k")),
+    ("linear-seg-{}", "linear_seg_{}_20ep", "Linear segmentation of frozen patches, 20 epochs", ("voc", "ade20k")),
+)
+_DATA = {"coco": "COCO", "davis": "DAVIS 2017", "voc": "PASCAL VOC", "ade20k": "ADE20K", "imagenet": "ImageNet"}
+
+PROBES = TableSpec(
+    label="Probes",
+    title="Probes of frozen features, in %",
+    tasks=tuple(task.format(data) for task, _, _, data_sets in _PROBED for data in data_sets),
+    sections={
+        protocol.format(data): f"{title}: {_DATA[data]}"
+        for _, protocol, title, data_sets in _PROBED
+        for data in data_sets
+    },
+    metrics=(),
+    more=(
+        *(f"mIoU{part}" for part in ("", "-class", "-oracle", "-small", "-medium", "-large")),
+        *("mAcc", "aAcc", "AUC", "AUROC", "AUROC-objects", "AUROC-background", "overlap"),
+        *("any_20", "majority_20", "patch_20", "any_10", "any_100", "any_200"),
+    ),
+    notes=(
+        "Protocols are this suite's: of MMC's probe only the abstract is published; the k-NN follows FLSL, the "
+        "retrieval Hummingbird. mIoU of prompts: over objects, at the best threshold of the data set; class: over "
+        "classes; oracle: at each object's own best threshold. Of the overlap, less is better. any: images of which at "
+        "least one of nine patches is voted right, as published.",
+    ),
+)
+
 _SHARES = ("1", "2", "5", "10")  # percent of COCO's training images
 _BY_SIZE = ("r50_fpn_90k", "r50_fpn_180k", "r50_c4_90k", "r50_c4_180k")
 
@@ -183,7 +216,7 @@ OTHERS = TableSpec(
     notes=("voc11pt AP50: AP at IoU 0.5 by VOC 2007's eleven points; kp: keypoints; dp: DensePose; top1: accuracy.",),
 )
 
-TABLES = {"coco": COCO, "uavdt": UAVDT, "ade20k": ADE20K, "davis": DAVIS, "others": OTHERS}
+TABLES = {"coco": COCO, "uavdt": UAVDT, "ade20k": ADE20K, "davis": DAVIS, "probes": PROBES, "others": OTHERS}
 
 
 def spec_of(task: str) -> TableSpec:

@@ -35,6 +35,7 @@ def render_tables(figures: Iterable[Figure], records: Iterable[Record]) -> dict[
     """The text of every file, by its path below the folder of the tables. The same input gives the same text."""
     figures, records = list(figures), list(records)
     tables = {name: make_table(name, figures, records) for name in TABLES}
+    tables = {name: table for name, table in tables.items() if table.sections}
     texts = {f"{name}.{suffix}": FORMATS[suffix](table) for name, table in tables.items() for suffix in FORMATS}
     for model, own in by_model(records).items():
         texts[f"models/{model}.md"] = to_markdown(model_page(figures, own))

@@ -151,6 +151,8 @@ def _list_table(metrics: Iterable[Metric]) -> RichTable:
 def _breakdown(name: str, scores: dict[str, float | None], most: int = 3) -> Text:
     """`IoU by class, 150 entries` with the `most` highest and lowest ones; all of them if they are not more."""
     ranked = sorted(((value, part) for part, value in scores.items() if value is not None), reverse=True)
+    if len(ranked) > 2 * most and all(map(_is_number, scores)):  # a curve
+        return Text(f"{name}, {len(scores)} points: the highest is {Score(ranked[0][0]).text} at {ranked[0][1]}")
     undefined = f", {len(scores) - len(ranked)} not defined" if len(ranked) < len(scores) else ""
     parts = [f"{part} {Score(value).text}" for value, part in ranked]
     lines = [f"{name}, {len(scores)} entr{'y' if len(scores) == 1 else 'ies'}{undefined}"]
@@ -161,6 +163,14 @@ def _breakdown(name: str, scores: dict[str, float | None], most: int = 3) -> Tex
     return Text("\n".join(lines))
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _with_unit(metric: Metric) -> str:
-    value = Score(metric.value).text
+    value = Score(metric.value).text if metric.unit == "%" or metric.value is None else f"{metric.value:.3f}"
     return value if metric.value is None or not metric.unit else f"{value} {metric.unit}"

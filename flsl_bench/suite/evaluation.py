@@ -69,7 +69,7 @@ def execute(
     """Check, tell the plan, run what is not finished, print the tables; the records and what failed."""
     if wish.slurm:
         slurm.executor(wish.slurm, wish.processes, hours, wish.work_dir)
-    units = make_units(wish)
+    units = make_units(wish, lambda told: console.print(Text(told)))
     console.print(plan_table(units))
     if dry_run:
         return [unit.plan.done for unit in units if unit.plan.done], []

@@ -1,6 +1,7 @@
 """What an evaluation consists of, found out before anything runs: tasks, data, configs, seeds, and what is done."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from flsl_bench import tasks
 from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.datasets.discovery import find_dataset
-from flsl_bench.errors import ConfigError, FlslBenchError
+from flsl_bench.errors import ConfigError, DataError, FlslBenchError
 from flsl_bench.results.store import Store
 from flsl_bench.tasks.base import Plan, Request, Task
 from flsl_bench.tasks.weights import model_name, weights_of
@@ -62,15 +63,15 @@ class Unit:
         return Store(self.request.results).find(plan.model, plan.task, plan.record.stem)
 
 
-def make_units(wish: Wish) -> list[Unit]:
-    """Every task with every seed, with all inputs checked.
+def make_units(wish: Wish, say: Callable[[str], None] = lambda text: None) -> list[Unit]:
+    """Every task with every seed, with all inputs checked; `say` is told what of a group is left out.
 
     Raises:
         ConfigError: with one line for each thing that would stop any of them.
     """
     problems: list[str] = []
     facts = _facts(wish, problems)
-    chosen = list(_tasks(wish, problems))
+    chosen = list(_tasks(wish, problems, say))
     problems += _strays("--config", wish.configs, [task.name for task in chosen])
     problems += _strays("--data", wish.data, [task.dataset for task in chosen])
     units = [unit for task in chosen for unit in _units_of(task, wish, facts, problems)]
@@ -88,12 +89,37 @@ def _facts(wish: Wish, problems: list[str]) -> Facts | None:
         return None
 
 
-def _tasks(wish: Wish, problems: list[str]) -> Iterator[Task]:
+def _tasks(wish: Wish, problems: list[str], say: Callable[[str], None]) -> Iterator[Task]:
     for name in dict.fromkeys(wish.tasks):
         try:
-            yield tasks.get(name)
+            group = tasks.members(name)
+            yield from _with_data(name, group, wish, say) if group else [tasks.get(name)]
         except ConfigError as error:
             problems.append(str(error))
+
+
+def _with_data(group: str, members: list[Task], wish: Wish, say: Callable[[str], None]) -> list[Task]:
+    """The members of a group whose data are there."""
+    found = []
+    for task in members:
+        try:
+            there = task.there(_data_folder(task, wish))
+        except DataError:
+            there = False
+        if there:
+            found.append(task)
+        else:
+            say(f"{task.name} is left out: its data are not below {wish.data_root}")
+    if not found:
+        needed = ", ".join(task.dataset for task in members)
+        raise ConfigError(
+            f"{group}: none of its data sets ({needed}) is below {wish.data_root}; see flsl-bench data check"
+        )
+    return found
+
+
+def _data_folder(task: Task, wish: Wish) -> Path:
+    return wish.data.get(task.dataset) or find_dataset(task.dataset, wish.data_root)
 
 
 def _strays(option: str, given: Mapping[str, Any], known: list[str]) -> list[str]:
@@ -104,7 +130,7 @@ def _strays(option: str, given: Mapping[str, Any], known: list[str]) -> list[str
 def _units_of(task: Task, wish: Wish, facts: Facts | None, problems: list[str]) -> list[Unit]:
     """The units of one task, none if there is a problem; data and settings are checked once for all seeds."""
     try:
-        folder = wish.data.get(task.dataset) or find_dataset(task.dataset, wish.data_root)
+        folder = _data_folder(task, wish)
         if facts is None:
             return []
         request = _request(task, wish, facts, folder)
@@ -124,7 +150,7 @@ def _request(task: Task, wish: Wish, facts: Facts, folder: Path) -> Request:
     model = wish.model or model_name(weights_of(facts))
     return Request(
         checkpoint=wish.checkpoint.absolute(),
-        data=folder.absolute(),
+        data=Path(os.path.abspath(folder)),
         work_dir=wish.work_dir.absolute() / model / task.name,
         results=wish.results.absolute(),
         model=model,

@@ -64,6 +64,11 @@ class Task(ABC):
     protocol: tuple[str, str]  # name and version; a config may state another one
     cost: str  # what a whole run takes, in words
     seeded: bool  # whether anything in it is random
+    group: str = ""  # stands for all tasks that have it, in so far as their data are there
+
+    def there(self, folder: Path) -> bool:
+        """Whether the folder of the data set has what this task needs of it."""
+        return True
 
     @abstractmethod
     def prepare(self, request: Request) -> Any:
@@ -122,10 +127,16 @@ def register(task: Task) -> Task:
 def get(name: str) -> Task:
     """The task called `name`, or a `ConfigError` with the nearest names."""
     if name not in _tasks:
-        near = get_close_matches(name, _tasks)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(_tasks))}"
+        known = dict.fromkeys([*_tasks, *(task.group for task in _tasks.values() if task.group)])
+        near = get_close_matches(name, known)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
         raise ConfigError(f"unknown task {name!r}: {hint}")
     return _tasks[name]
+
+
+def members(group: str) -> list[Task]:
+    """The tasks of a group; none if there is no such group."""
+    return [task for task in _tasks.values() if group and task.group == group]
 
 
 def names() -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.datasets import davis
-from flsl_bench.errors import ConfigError, DataError, FlslBenchError
+from flsl_bench.errors import DataError, FlslBenchError
 from flsl_bench.files import atomic_write_text, sha256
 from flsl_bench.paths import CHECKOUT, RESULTS
 from flsl_bench.results.record import Data, Metric, Protocol, Record, Split, record_key
@@ -21,7 +21,7 @@ from flsl_bench.results.store import Store
 from flsl_bench.tasks import provenance
 from flsl_bench.tasks.base import MetricSpec, Plan, Request, Task, get, keep
 from flsl_bench.tasks.davis_scoring import Scores, score
-from flsl_bench.tasks.weights import model_name, weights_of
+from flsl_bench.tasks.weights import load_vit, model_name, weights_of
 
 if TYPE_CHECKING:
     from flsl_bench.backbones.vit import VisionTransformer
@@ -331,7 +331,7 @@ def _propagate_share(job: DavisJob, names: list[str], progress: Progress | None)
             sequence = davis.sequence(job.root, name)
             identity = _identity(job, sequence)
             if job.overwrite or not _is_finished(job, sequence, identity):
-                vit = vit or _load_vit(job)
+                vit = vit or load_vit(job.facts, job.load_options, position_rule=job.position_rule)
                 _propagate(job, vit, sequence, report)
                 atomic_write_text(_stamp(job, name), json.dumps(identity, indent=1))
         except DataError as error:
@@ -361,17 +361,6 @@ def _propagate(job: DavisJob, vit: "VisionTransformer", sequence: davis.DavisSeq
     )
     for index, ids in masks:
         davis.write_mask(job.out / sequence.name / f"{frames[index].stem}.png", ids)
-
-
-def _load_vit(job: DavisJob) -> "VisionTransformer":
-    from flsl_bench.backbones.vit import VisionTransformer
-
-    checkpoint = load_checkpoint(job.facts.path, **job.load_options)
-    if checkpoint.facts.sha256 != job.facts.sha256:
-        raise ConfigError(f"{job.facts.path}: changed since the run began; start again")
-    vit = VisionTransformer(**asdict(checkpoint.facts.architecture), position_rule=job.position_rule)
-    vit.load_state_dict(checkpoint.state_dict)
-    return vit
 
 
 def _identity(job: DavisJob, sequence: davis.DavisSequence) -> dict[str, Any]:

@@ -1,10 +1,17 @@
-"""What a record says of the weights that were evaluated."""
+"""The weights that are evaluated: the network they make, and what a record says of them."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from flsl_bench.checkpoints import Facts
+from flsl_bench.checkpoints import Facts, load_checkpoint
+from flsl_bench.errors import ConfigError
 from flsl_bench.results.record import Weights
+
+if TYPE_CHECKING:
+    from flsl_bench.backbones.vit import VisionTransformer
 
 
 def weights_of(facts: Facts) -> Weights:
@@ -27,3 +34,18 @@ def model_name(weights: Weights) -> str:
     """Folder name of a model's records: the file's stem, and digits of its hash since names like `checkpoint` recur."""
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", Path(weights.file).stem).strip("._-+") or "model"
     return f"{stem}-{weights.sha256[:8]}"
+
+
+def load_vit(facts: Facts, reading: Mapping[str, Any], **options: Any) -> "VisionTransformer":
+    """The network of the checkpoint that `facts` were read from; `reading` is how it was asked to be read.
+
+    Raises `ConfigError` if the file has changed since.
+    """
+    from flsl_bench.backbones.vit import VisionTransformer
+
+    checkpoint = load_checkpoint(facts.path, **reading)
+    if checkpoint.facts.sha256 != facts.sha256:
+        raise ConfigError(f"{facts.path}: changed since the run began; start again")
+    vit = VisionTransformer(**asdict(checkpoint.facts.architecture), **options)
+    vit.load_state_dict(checkpoint.state_dict)
+    return vit
