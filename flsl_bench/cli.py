@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from flsl_bench.cli_options import Branch, ClassToken, Heads
+from flsl_bench.cli_show import show_app
 from flsl_bench.errors import ConfigError, FlslBenchError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -15,14 +17,10 @@ checkpoint_app = typer.Typer(no_args_is_help=True, help="What a weight file is, 
 app.add_typer(checkpoint_app, name="checkpoint")
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is there, and conversion into what is read.")
 app.add_typer(data_app, name="data")
+app.add_typer(show_app, name="show")
 
-Branch = Annotated[str | None, typer.Option(help="teacher, student, ...: which network of the file.")]
 ResultsDir = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of the records (default: results/ of the checkout).")
-]
-Heads = Annotated[int | None, typer.Option(help="Number of attention heads, where the file does not tell it.")]
-ClassToken = Annotated[
-    bool | None, typer.Option(help="Whether a CLS token is in the sequence, where the tensors leave it open.")
 ]
 
 
@@ -207,6 +205,22 @@ def results(results_dir: ResultsDir = None) -> None:
         Console().print(results_overview(records))
     else:
         print(f"no records in {store.root}")
+
+
+@app.command()
+def report(
+    work_dir: Annotated[Path, typer.Option(metavar="DIR", help="Its panels are shown, and the page goes there.")],
+    results_dir: ResultsDir = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where else the page goes.")] = None,
+) -> None:
+    """One HTML page of all tables, curves, pictures and records; it needs no server and no network.
+
+    Example: flsl-bench report --work-dir work_dirs/suite
+    """
+    from flsl_bench.paths import RESULTS
+    from flsl_bench.report import write_report
+
+    print(write_report(work_dir, results_dir or RESULTS, out))
 
 
 @checkpoint_app.command()

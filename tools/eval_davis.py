@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flsl_bench.cli import run_tool
 
+PANEL_SEQUENCES = 4
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -152,15 +154,18 @@ def show(arguments: argparse.Namespace, scores, out: Path, masks: Path) -> int:
 
 
 def pictures(arguments: argparse.Namespace, names: list[str], out: Path, masks: Path):
-    """Write what --overlays and --video ask for; yields the paths."""
-    if not (arguments.overlays or arguments.video):
-        return
+    """Write panels of the first sequences, and what --overlays and --video ask for; yields the paths."""
     from flsl_bench.datasets import davis
     from flsl_bench.pictures import video_masks
 
-    for name in names:
-        frames = davis.sequence(arguments.davis_root, name).images()
+    for number, name in enumerate(names):
+        sequence = davis.sequence(arguments.davis_root, name)
+        if not (arguments.overlays or arguments.video or sequence.image_folder.is_dir()):
+            continue  # masks alone can be scored
+        frames = sequence.images()
         frames = [frame for frame in frames if (masks / name / f"{frame.stem}.png").is_file()]
+        if number < PANEL_SEQUENCES:
+            yield from video_masks.write_panels(name, frames, masks / name, out / "panels")
         if arguments.overlays:
             yield video_masks.write_pictures(frames, masks / name, out / "overlays" / name)
         if arguments.video:

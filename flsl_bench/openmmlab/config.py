@@ -172,13 +172,7 @@ def fit_device(config: Config, gpu: bool | None = None) -> str:
 
 def draw_predictions(config: Config, folder: str | os.PathLike) -> None:
     """Have every test prediction drawn over its image into `folder`, in place."""
-    kind = {"mmdet": "Det", "mmseg": "Seg"}[config.default_scope]
-    hook = {
-        "Det": dict(type="DetVisualizationHook", draw=True, interval=1),
-        "Seg": dict(type="SegmentationDrawingHook"),
-    }
-    config.default_hooks.visualization = dict(hook[kind], test_out_dir=os.path.abspath(folder))
-    config.visualizer = dict(type=f"{kind}LocalVisualizer", vis_backends=[dict(type="LocalVisBackend")])
+    config.default_hooks.visualization = dict(type="DrawingHook", test_out_dir=os.path.abspath(folder))
 
 
 def _is_protocol(key: str) -> bool:

@@ -13,6 +13,7 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from flsl_bench.errors import CheckpointError, ConfigError
+from flsl_bench.openmmlab.drawing import PanelHook
 from flsl_bench.openmmlab.hooks import ProgressBarHook, ResultHook
 from flsl_bench.openmmlab.repeatable import SeedIterationHook, make_repeatable
 from flsl_bench.openmmlab.storage import latest_checkpoint
@@ -95,6 +96,7 @@ def _runner(config: Config, hook: ResultHook, progress: bool) -> Runner:
     _start_processes(config)
     runner = Runner.from_cfg(config)
     runner.register_hook(hook)
+    runner.register_hook(PanelHook())
     if progress:
         runner.register_hook(ProgressBarHook())
     return runner

@@ -11,8 +11,10 @@ from PIL import Image
 from flsl_bench.datasets.davis import PALETTE, VOID_ID, read_mask
 from flsl_bench.errors import ConfigError, DataError
 from flsl_bench.files import atomic_path
+from flsl_bench.pictures.panels import add_panel
 
 FORMATS = ("mp4", "gif")
+PANEL_TITLE = "DAVIS 2017: propagated masks"
 FRAMES_PER_SECOND = 24  # DAVIS was filmed at it
 
 
@@ -46,6 +48,16 @@ def write_pictures(frames: Sequence[Path], masks: Path, folder: str | os.PathLik
         with atomic_path(folder / f"{frame.stem}.jpg") as temporary:
             Image.fromarray(picture).save(temporary, format="JPEG", quality=90)
     return folder
+
+
+def write_panels(name: str, frames: Sequence[Path], masks: Path, folder: str | os.PathLike) -> list[Path]:
+    """Leave panels of the first, the middle and the last frame of the sequence `name` in `folder`; their paths."""
+    indices = sorted({0, len(frames) // 2, len(frames) - 1}) if frames else []
+    chosen = [frames[index] for index in indices]
+    return [
+        add_panel(folder, PANEL_TITLE, f"{name}, frame {frame.stem}", picture)
+        for frame, picture in zip(chosen, overlays(chosen, masks), strict=True)
+    ]
 
 
 def write_video(frames: Sequence[Path], masks: Path, path: str | os.PathLike) -> Path:

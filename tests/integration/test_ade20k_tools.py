@@ -75,7 +75,8 @@ def test_testing_the_trained_checkpoint_gives_the_same_record_and_draws(trained)
     drawn = sorted((folder / "drawn").iterdir())
     assert [path.name for path in drawn] == [f"ADE_val_{number:08d}.jpg" for number in (1, 2, 3)]
     with Image.open(drawn[0]) as picture, Image.open(data["data_root"] / "images/validation" / drawn[0].name) as image:
-        assert picture.size == (2 * image.width, image.height)  # truth and prediction side by side
+        assert picture.width == 2 * image.width + 6  # truth and prediction with a gap between them
+        assert picture.height > image.height  # the legend
     predictions = pickle.loads((folder / "p.pkl").read_bytes())
     assert len(predictions) == 3 and all("seg_logits" not in prediction for prediction in predictions)
     assert predictions[0]["pred_sem_seg"]["data"].shape == (1, *predictions[0]["ori_shape"])
