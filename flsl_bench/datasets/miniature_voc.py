@@ -17,7 +17,7 @@ from flsl_bench.datasets.miniature_build import MIN_SIDE, build_once
 from flsl_bench.datasets.voc_classes import VOC_CLASSES
 from flsl_bench.errors import ConfigError
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same parameters would give other pixels or annotations."""
 
 CUTOUTS = {
@@ -30,6 +30,8 @@ CUTOUTS = {
 """VOC's class of each cut-out that has one."""
 
 SPLITS = ("train", "val")
+SPLITS_OF_YEAR = {2012: ("train", "val"), 2007: ("trainval", "test")}
+"""What the two splits are called."""
 _MIN_VISIBLE_FRACTION = 0.3
 _MIN_VISIBLE_PIXELS = 150
 
@@ -50,7 +52,6 @@ class VocScene:
 def make_voc(
     root: str | os.PathLike,
     *,
-    year: int = 2012,
     train_images: int = 12,
     val_images: int = 8,
     size: tuple[int, int] = (192, 160),
@@ -58,9 +59,10 @@ def make_voc(
 ) -> Path:
     """Make a miniature of a VOCdevkit at `root` and return `root`.
 
-    `root`/VOC<year> gets `JPEGImages`, `Annotations` (XML boxes), `SegmentationClass` and `SegmentationObject` (indexed
-    PNGs, borders of objects 255), and the lists `ImageSets/{Main,Segmentation}/{train,val,trainval}.txt`. `size` is
-    (width, height) in pixels. A finished miniature of the same parameters is left as it is. Raises `DataError` if
+    `root`/VOC2012 and VOC2007 get the same pictures: `JPEGImages`, `Annotations` (XML boxes), `SegmentationClass` and
+    `SegmentationObject` (indexed PNGs, borders of objects 255), and lists in `ImageSets/{Main,Segmentation}`: train, val
+    and trainval of 2012, and of 2007, whose test split is public, trainval and test. `size` is (width, height) in
+    pixels. A finished miniature of the same parameters is left as it is. Raises `DataError` if
     `root` holds anything else and `ConfigError` for numbers that make no pictures.
     """
     width, height = (int(side) for side in size)
@@ -70,16 +72,18 @@ def make_voc(
             f"be at least {MIN_SIDE} pixels, give an image or more a split and no negative seed"
         )
     counts = {"train": int(train_images), "val": int(val_images)}
-    parameters = {"year": int(year), **counts, "size": [width, height], "seed": int(seed)}
+    parameters = {**counts, "size": [width, height], "seed": int(seed)}
 
     def fill(folder: Path) -> None:
-        folder = folder / f"VOC{int(year)}"
-        names = {split: [_name(split, index, year) for index in range(count)] for split, count in counts.items()}
-        for split, stems in names.items():
-            for index, stem in enumerate(stems):
-                _write_scene(folder, stem, voc_scene(split, index, size=(width, height), seed=parameters["seed"]))
-        for kind in ("Main", "Segmentation"):
-            _write_lists(folder / "ImageSets" / kind, {**names, "trainval": names["train"] + names["val"]})
+        for year, (first, second) in SPLITS_OF_YEAR.items():
+            names = {split: [_name(split, index, year) for index in range(count)] for split, count in counts.items()}
+            for split, stems in names.items():
+                for index, stem in enumerate(stems):
+                    scene = voc_scene(split, index, size=(width, height), seed=parameters["seed"])
+                    _write_scene(folder / f"VOC{year}", stem, scene)
+            lists = {"trainval": names["train"] + names["val"], first: names["train"], second: names["val"]}
+            for kind in ("Main", "Segmentation"):
+                _write_lists(folder / f"VOC{year}" / "ImageSets" / kind, lists)
 
     return build_once(Path(root), "voc", VERSION, parameters, fill)
 

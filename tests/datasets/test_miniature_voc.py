@@ -99,9 +99,10 @@ def test_two_runs_give_the_same_bytes_and_another_seed_does_not(tmp_path):
     assert {path.suffix for path in first if other[path] == first[path]} == {".txt"}
 
 
-def test_another_year(tmp_path):
-    root = make_voc(tmp_path / "voc", year=2007, train_images=1, val_images=1, size=(96, 80))
-    assert len(voc_objects(root, 2007, "trainval")) == 2
+def test_the_year_with_a_public_test_split(tmp_path):
+    root = make_voc(tmp_path / "voc", train_images=2, val_images=1, size=(96, 80))
+    assert [len(voc_objects(root, 2007, split)) for split in ("trainval", "test")] == [2, 1]
+    assert len(voc_objects(root, 2012, "trainval")) == 3
     assert (root / "VOC2007/JPEGImages/2007_000001.jpg").is_file()
 
 
