@@ -220,21 +220,17 @@ def _features(
     class_token: bool | None,
 ) -> Iterator[_Image]:
     """The images with their features, which are made on a GPU if there is one."""
-    from dataclasses import asdict
-
     import torch
 
-    from flsl_bench.backbones.vit import VisionTransformer
     from flsl_bench.checkpoints import load_checkpoint
     from flsl_bench.pictures.canvas import read_picture
     from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures, Resize
+    from flsl_bench.tasks.weights import vit_of
 
     options = FeatureOptions(layer=layer, facet=facet, view=Resize(short_side))
     loaded = load_checkpoint(checkpoint, branch=branch, num_heads=num_heads, class_token=class_token)
-    vit = VisionTransformer(**asdict(loaded.facts.architecture))
-    vit.load_state_dict(loaded.state_dict)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = ImageFeatures(vit, loaded.facts.sha256, options, device=device).many(images)
+    found = ImageFeatures(vit_of(loaded), loaded.facts.sha256, options, device=device).many(images)
     for path, caption, features in zip(images, _captions(images), found, strict=True):
         yield _Image(caption, read_picture(path), features)
 

@@ -8,7 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flsl_bench.cli import app
+from flsl_bench.datasets.miniature import make_davis
 from flsl_bench.demo import write_checkpoint
+from flsl_bench.results.store import Store
+from tests.results.conftest import build_record
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,71 @@ def test_uavdt_conversion_says_what_it_wrote_and_what_is_missing(tmp_path):
     assert "1 sequences, 1 ignore regions" in told and "M0201" in told
     written = json.loads((tmp_path / "out/annotations/uavdt_train.json").read_text())
     assert len(written["images"]) == 2
+
+
+def test_list_names_every_task_and_the_known_models():
+    told = invoke("list")
+    for part in (
+        "coco",
+        "uavdt",
+        "ade20k-upernet",
+        "prompt-seg-davis",
+        "box_AP50",
+        "davis2017_val_label_prop, version 1",
+    ):
+        assert part in told
+    assert "SelfPatch" in told and "arXiv 2306.06203" in told and "data set ade20k; 40,000 iterations" in told
+    assert "prompt-seg, similarity, box-knn, dense-nn, linear-seg: all of that name" in " ".join(told.split())
+
+
+def test_compare_sets_two_models_side_by_side(tmp_path):
+    store = Store(tmp_path)
+    for model, value in (("a", 44.9), ("b", 44.0)):
+        store.save(build_record(model=model, scores={"box_AP": value, "mask_AP": 40.0}))
+    told = invoke("compare", "a", "b", "--results-dir", tmp_path)
+    assert "A = a, B = b" in told
+    rows = [line.split() for line in told.splitlines() if line.split()[:1] in (["box_AP"], ["mask_AP"])]
+    assert rows == [["box_AP", "A", "leads", "44.9", "44.0", "0.9", "0.3"]] + [
+        ["mask_AP", "within", "noise", "40.0", "40.0", "0.0", "0.3"]
+    ]
+    answer = flsl_bench("compare", "a", "c", "--results-dir", tmp_path)
+    assert answer.returncode == 2 and "c" in answer.stderr and len(answer.stderr.splitlines()) == 1
+
+
+def test_data_check_tells_every_data_set_and_fails_for_a_broken_one(tmp_path):
+    make_davis(tmp_path / "DAVIS")
+    told = invoke("data", "check", tmp_path)
+    assert "DAVIS 2017" in told and "3 sequences, 48 frames" in told and "missing  COCO 2017" in told
+    (tmp_path / "coco/annotations").mkdir(parents=True)
+    (tmp_path / "coco/val2017").mkdir()
+    (tmp_path / "coco/annotations/instances_val2017.json").write_text("{}")
+    answer = flsl_bench("data", "check", tmp_path)
+    assert answer.returncode == 1 and "broken" in answer.stdout
+
+
+def test_run_tells_the_plan_and_stops(weights, tmp_path):
+    make_davis(tmp_path / "data/DAVIS")
+    common = ("run", "--checkpoint", weights, "--data-root", tmp_path / "data", "--work-dir", tmp_path / "work")
+    told = invoke(*common, "--tasks", "davis,prompt-seg", "--results-dir", tmp_path / "results", "--dry-run")
+    words = " ".join(told.split())
+    assert "prompt-seg-coco is left out" in told and "propagate 3 sequences on" in words
+    assert "prompt-seg-davis to do" in words and "features of 48 images" in words
+    assert not (tmp_path / "work").exists() and not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tasks", "coc"), "unknown task 'coc': did you mean coco?"),
+        (("--seeds", "0,one"), "--seeds 0,one: write whole numbers with commas between them"),
+        (("--seeds", "-1"), "--seeds -1: a seed is not negative"),
+        (("--data", "coco"), "--data coco: write NAME=VALUE"),
+        (("--tasks", "dense-nn"), "dense-nn: none of its data sets (voc, ade20k) is below"),
+    ],
+)
+def test_run_refuses_what_means_nothing(weights, tmp_path, arguments, message):
+    answer = flsl_bench("run", "--checkpoint", weights, "--data-root", tmp_path, *arguments)
+    assert answer.returncode == 2 and message in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import typer
 from typer.main import get_command
 
 from flsl_bench.cli import app
+from flsl_bench.tasks import get
+from flsl_bench.tasks.probes import ProbeTask
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
@@ -86,7 +88,13 @@ def parse_eval_davis(words: list[str]) -> None:
     tool("eval_davis").parse_args(words)
 
 
+def parse_probe(words: list[str]) -> None:
+    arguments = tool("probe").parse_args(words)
+    assert isinstance(get(arguments.task), ProbeTask)
+
+
 PARSERS = {
+    "probe.py": parse_probe,
     "eval_davis.py": parse_eval_davis,
     "train.py": parse_train,
     "test.py": parse_test,

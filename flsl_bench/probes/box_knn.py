@@ -5,7 +5,7 @@ the neighbours is DINO's (arXiv 2104.14294, `eval_knn.py`), weighted by exp(cosi
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from flsl_bench.datasets.boxed_images import BoxedImage
 from flsl_bench.errors import ConfigError, DataError
-from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures, ResizeCenterCrop
+from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures, Progress, ResizeCenterCrop, no_progress
 from flsl_bench.probes.nearest import ExactIndex
-
-Progress = Callable[[str, int, int], None]
 
 VIEW = ResizeCenterCrop(256, 224)
 """The protocol's view of the images, for `FeatureOptions`."""
@@ -112,7 +110,7 @@ def box_knn(
     patches = options.grid**2 * len(train)
     if patches < options.neighbours[0]:
         raise ConfigError(f"neighbours={options.neighbours}: the bank has {patches} patches; give no more as the first")
-    box_patches = _BoxPatches(features, options, progress or (lambda name, done, total: None))
+    box_patches = _BoxPatches(features, options, progress or no_progress)
     classes = {label: i for i, label in enumerate(sorted({image.label for image in train}))}
     index = ExactIndex(box_patches.bank(train), engine)
     labels = torch.tensor([classes[image.label] for image in train], device=features.device)

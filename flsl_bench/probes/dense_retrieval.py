@@ -14,14 +14,12 @@ from torch import Tensor
 
 from flsl_bench.datasets.semantic import SemanticImages
 from flsl_bench.errors import ConfigError, DataError
-from flsl_bench.probes.image_features import ImageFeatures
+from flsl_bench.probes.image_features import ImageFeatures, Progress, no_progress
 from flsl_bench.probes.nearest import ExactIndex
 from flsl_bench.probes.segmentation import (
-    Progress,
     SegmentationResult,
     check_splits,
     labelled_patches,
-    no_progress,
     score,
 )
 

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -28,6 +28,9 @@ from torch import Tensor
 from flsl_bench.backbones.vit import FACETS, VisionTransformer
 from flsl_bench.errors import ConfigError, DataError
 from flsl_bench.files import atomic_path
+
+Progress = Callable[[str, int, int], None]
+"""Is told what is at work, the images or steps done and those in all."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -379,6 +382,10 @@ class ImageFeatures:
         place = [self.device.type, torch.__version__]
         facts = [_CACHE_VERSION, weights_sha256, vit, taken, type(view).__name__, asdict(view), place]
         return json.dumps(facts, sort_keys=True).encode()
+
+
+def no_progress(name: str, done: int, total: int) -> None:
+    """The progress that nobody asked for."""
 
 
 def _view(image: Image.Image, geometry: Geometry) -> np.ndarray:

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from flsl_bench.datasets.semantic import SemanticImages
 from flsl_bench.errors import ConfigError, DataError
-from flsl_bench.probes.image_features import ImageFeatures
+from flsl_bench.probes.image_features import ImageFeatures, Progress, no_progress
 from flsl_bench.probes.segmentation import (
-    Progress,
     SegmentationResult,
     check_splits,
     labelled_patches,
-    no_progress,
     score,
 )
 

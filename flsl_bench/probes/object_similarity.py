@@ -8,7 +8,6 @@ import functools
 import importlib
 import math
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -19,11 +18,9 @@ from torch import Tensor
 
 from flsl_bench.datasets.objects import ObjectImage, ObjectImages
 from flsl_bench.errors import ConfigError
-from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures
+from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures, Progress
 from flsl_bench.probes.prompt_segmentation import check_pair
 from flsl_bench.probes.resampling import area_weights
-
-Progress = Callable[[str, int, int], None]
 
 KINDS = ("within", "objects", "background")
 

@@ -9,7 +9,6 @@ import importlib
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -22,10 +21,8 @@ from torch import Tensor
 from flsl_bench.datasets.objects import ImageObject, ObjectImage, ObjectImages
 from flsl_bench.errors import ConfigError, DataError
 from flsl_bench.ops.numba_kernels import share
-from flsl_bench.probes.image_features import Geometry, ImageFeatures, PatchFeatures
+from flsl_bench.probes.image_features import Geometry, ImageFeatures, PatchFeatures, Progress
 from flsl_bench.probes.resampling import UPSAMPLING, upsampling_weights
-
-Progress = Callable[[str, int, int], None]
 
 PROMPTS = ("deepest", "random")
 PROMPT_FRAMES = ("same", "first")

@@ -9,10 +9,8 @@ from torch import Tensor
 from flsl_bench.datasets.semantic import VOID, SemanticImage, SemanticImages
 from flsl_bench.errors import ConfigError, DataError
 from flsl_bench.metrics.segmentation import Areas, count_areas, iou_by_class, summarise
-from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures
+from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures, Progress
 from flsl_bench.probes.patch_labels import class_map, patch_counts
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,3 @@ def check_splits(train: SemanticImages, val: SemanticImages) -> None:
             raise DataError(f"no {name} images; name another split")
     if train.classes != val.classes:
         raise DataError(f"{len(train.classes)} training and {len(val.classes)} validation classes are not the same")
-
-
-def no_progress(name: str, done: int, total: int) -> None:
-    """The progress that nobody asked for."""

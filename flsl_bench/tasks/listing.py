@@ -9,14 +9,20 @@ _SHOWN = 4
 
 
 def tasks_table() -> Table:
-    """One line a task: its name for `--tasks`, metrics, data set, protocol with version, cost."""
+    """A few lines a task: its name for `--tasks`, metrics, protocol with version, data set, cost."""
     table = Table(title="Tasks", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("task", "what", "metrics, the primary one first", "data", "protocol", "cost"):
-        table.add_column(head, overflow="fold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("what; metrics, the primary one first; protocol; data set and cost", overflow="fold")
     for task in map(base.get, base.names()):
-        shown = [metric.name for metric in task.metrics[:_SHOWN]]
-        more = len(task.metrics) - _SHOWN
-        metrics = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
         protocol = f"{task.protocol[0]}, version {task.protocol[1]}"
-        table.add_row(task.name, task.title, metrics, task.dataset, protocol, task.cost)
+        about = (task.title, _metrics(task), protocol, f"data set {task.dataset}; {task.cost}")
+        table.add_row(task.name, "\n".join(about), end_section=True)
+    groups = dict.fromkeys(task.group for task in map(base.get, base.names()) if task.group)
+    table.caption = f"{', '.join(groups)}: all of that name whose data are there"
     return table
+
+
+def _metrics(task: base.Task) -> str:
+    names = [metric.name for metric in task.metrics]
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,7 @@ over the same images costs no forward pass.
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,9 +37,7 @@ from flsl_bench.tasks.base import MetricSpec, Plan, Request, Task, get
 from flsl_bench.tasks.weights import load_vit, model_name, weights_of
 
 if TYPE_CHECKING:
-    from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures
-
-Progress = Callable[[str, int, int], None]  # what is at work, images done, images in all
+    from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures, Progress
 
 _COSINE = "cosine"
 _SEGMENTATION = tuple(MetricSpec(name) for name in ("mIoU", "mAcc", "aAcc"))
@@ -93,6 +91,7 @@ class Probe:
     option_class: str  # in it; the defaults are the protocol
     data: tuple[ProbeData, ...]
     seeded: bool = False
+    panels: str = ""  # function of `pictures.probed` that draws a few images
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data set -> its protocol's other options
 
     def load(self) -> ModuleType:
@@ -214,14 +213,16 @@ class ProbeTask(Task):
         steps = [f"features of {count:,} images on {job.device}, fp32", self.probe.name, "record"]
         return Plan(self.name, job.model, store.path(*identity), store.find(*identity), steps)
 
-    def run(self, job: ProbeJob, progress: Progress | None = None) -> ProbeOutcome:
+    def run(self, job: ProbeJob, progress: "Progress | None" = None) -> ProbeOutcome:
         began = monotonic()
         features = job_features(job)
         loaded = monotonic()
         score = getattr(self.probe.load(), self.probe.module)
         scores = score(features, *job.images.values(), job.options, progress=progress)
         seconds = {"load": loaded - began, "probe": monotonic() - loaded}
-        return ProbeOutcome(scores, seconds, features.forward_passes)
+        outcome = ProbeOutcome(scores, seconds, features.forward_passes)
+        self._draw(job, features)
+        return outcome
 
     def collect(self, job: ProbeJob, outcome: ProbeOutcome) -> Record:
         known = {spec.name: spec for spec in self.metrics}
@@ -248,6 +249,14 @@ class ProbeTask(Task):
             finished=datetime.now(timezone.utc).replace(microsecond=0),
             seconds={name: round(value, 1) for name, value in outcome.seconds.items()},
         )
+
+    def _draw(self, job: ProbeJob, features: "ImageFeatures") -> None:
+        """Leave panels in the work dir."""
+        from flsl_bench.pictures import probed
+        from flsl_bench.pictures.panels import FOLDER
+
+        if self.probe.panels:
+            getattr(probed, self.probe.panels)(features, list(job.images.values())[-1], job.work_dir / FOLDER)
 
     def _options(self, given: Mapping[str, Any]) -> Any:
         kind = getattr(self.probe.load(), self.probe.option_class)
@@ -329,6 +338,7 @@ PROBES = (
         "prompt_segmentation",
         "PromptSegmentation",
         OBJECTS,
+        panels="prompts",
         changes={"davis": {"prompt_frame": "first"}},
     ),
     Probe(
@@ -347,6 +357,7 @@ PROBES = (
         "object_similarity",
         "ObjectSimilarity",
         OBJECTS,
+        panels="tokens",
     ),
     Probe(
         "box-knn",

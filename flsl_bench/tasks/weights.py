@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flsl_bench.checkpoints import Facts, load_checkpoint
+from flsl_bench.checkpoints import Checkpoint, Facts, load_checkpoint
 from flsl_bench.errors import ConfigError
 from flsl_bench.results.record import Weights
 
@@ -41,11 +41,16 @@ def load_vit(facts: Facts, reading: Mapping[str, Any], **options: Any) -> "Visio
 
     Raises `ConfigError` if the file has changed since.
     """
-    from flsl_bench.backbones.vit import VisionTransformer
-
     checkpoint = load_checkpoint(facts.path, **reading)
     if checkpoint.facts.sha256 != facts.sha256:
         raise ConfigError(f"{facts.path}: changed since the run began; start again")
+    return vit_of(checkpoint, **options)
+
+
+def vit_of(checkpoint: Checkpoint, **options: Any) -> "VisionTransformer":
+    """The network of a checkpoint; `options` are those of `VisionTransformer` that no checkpoint knows."""
+    from flsl_bench.backbones.vit import VisionTransformer
+
     vit = VisionTransformer(**asdict(checkpoint.facts.architecture), **options)
     vit.load_state_dict(checkpoint.state_dict)
     return vit
