@@ -60,10 +60,10 @@ def make_voc(
     """Make a miniature of a VOCdevkit at `root` and return `root`.
 
     `root`/VOC2012 and VOC2007 get the same pictures: `JPEGImages`, `Annotations` (XML boxes), `SegmentationClass` and
-    `SegmentationObject` (indexed PNGs, borders of objects 255), and lists in `ImageSets/{Main,Segmentation}`: train, val
-    and trainval of 2012, and of 2007, whose test split is public, trainval and test. `size` is (width, height) in
-    pixels. A finished miniature of the same parameters is left as it is. Raises `DataError` if
-    `root` holds anything else and `ConfigError` for numbers that make no pictures.
+    `SegmentationObject` (indexed PNGs, borders of objects 255), and lists in `ImageSets/{Main,Segmentation}`: train,
+    val and trainval of 2012, trainval and test of 2007, whose test split is public. `size` is (width, height) in
+    pixels. A finished miniature of the same parameters is left as it is. Raises `DataError` if `root` holds anything
+    else and `ConfigError` for numbers that make no pictures.
     """
     width, height = (int(side) for side in size)
     if min(width, height) < MIN_SIDE or min(train_images, val_images) < 1 or seed < 0:
