@@ -81,7 +81,7 @@ class BoxKnnResult:
     def breakdowns(self) -> dict[str, dict[str, float | None]]:
         """Percent at the primary number of neighbours, by class of the test images."""
         return {
-            f"{name}_by_class": {label: getattr(hits, name) for label, hits in self.by_class.items()}
+            f"{name} by class": {label: getattr(hits, name) for label, hits in self.by_class.items()}
             for name in ("any", "majority", "patch")
         }
 

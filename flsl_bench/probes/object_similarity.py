@@ -22,7 +22,7 @@ from flsl_bench.probes.image_features import ImageFeatures, PatchFeatures, Progr
 from flsl_bench.probes.prompt_segmentation import check_pair
 from flsl_bench.probes.resampling import area_weights
 
-KINDS = ("within", "objects", "background")
+KINDS = ("pairs within one object", "pairs of two objects", "pairs of object and background")
 
 BACKGROUND, NONE = -1, -2
 """Owners of patches that are no object's: background, and neither (void, or nothing covers enough)."""

@@ -114,9 +114,9 @@ class PromptScores:
         """mIoU in percent by class, by size and by threshold."""
         curve = () if self.curve is None else self.curve
         return {
-            "class": {name: self._at_best(values) for name, values in sorted(self.classes.items())},
-            "size": {name: self._at_best(values) for name, values in self.sizes.items()},
-            "threshold": {_name(t): 100 * float(v) for t, v in zip(self.thresholds, curve, strict=False)},
+            "mIoU by class": {name: self._at_best(values) for name, values in sorted(self.classes.items())},
+            "mIoU by size": {name: self._at_best(values) for name, values in self.sizes.items()},
+            "mIoU by threshold": {_name(t): 100 * float(v) for t, v in zip(self.thresholds, curve, strict=False)},
         }
 
     def _at_best(self, curve: np.ndarray | None) -> float | None:

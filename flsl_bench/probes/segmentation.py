@@ -32,7 +32,7 @@ class SegmentationResult:
     def breakdowns(self) -> dict[str, dict[str, float | None]]:
         """IoU in percent by class; None for a class that is neither there nor predicted."""
         iou = iou_by_class(self.areas).tolist()
-        return {"iou_by_class": {c: None if v != v else v for c, v in zip(self.classes, iou, strict=True)}}
+        return {"IoU by class": {c: None if v != v else v for c, v in zip(self.classes, iou, strict=True)}}
 
 
 def labelled(features: ImageFeatures, images: Sequence[SemanticImage]) -> Iterator[tuple[PatchFeatures, np.ndarray]]:

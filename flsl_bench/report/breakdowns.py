@@ -9,15 +9,11 @@ from flsl_bench.results.record import Record
 CURVE_FROM = 6
 """Fewer numbers than these are a table: five points make no curve."""
 
-_NAMES = {"within": "within one object", "objects": "between two objects", "background": "object and background"}
-_SIMILARITY = Axes(
-    "Similarity of patch pairs", "cosine similarity", "pairs of the kind, %", (-1.0, 1.0), tuple(_NAMES.values())
-)
+_PAIRS = ("pairs within one object", "pairs of two objects", "pairs of object and background")
+_SIMILARITY = Axes("Similarity of patch pairs", "cosine similarity", "pairs of the kind, %", (-1.0, 1.0), _PAIRS)
 _AXES = {
-    "within": _SIMILARITY,
-    "objects": _SIMILARITY,
-    "background": _SIMILARITY,
-    "threshold": Axes("mIoU by threshold", "threshold of the similarity", "mIoU, %"),
+    **dict.fromkeys(_PAIRS, _SIMILARITY),
+    "mIoU by threshold": Axes("mIoU by threshold", "threshold of the similarity", "mIoU, %"),
 }
 
 
@@ -78,7 +74,7 @@ def _series(record: Record) -> list[dict[str, Values]]:
 def _chart(series: dict[str, Values]) -> Chart:
     names = list(series)
     axes = _AXES.get(names[0], Axes(", ".join(names), "", ""))
-    return draw_chart(axes, {_NAMES.get(name, name): values for name, values in series.items()})
+    return draw_chart(axes, series)
 
 
 def _table(group: dict[str, Values]) -> PartsTable:
@@ -89,7 +85,7 @@ def _table(group: dict[str, Values]) -> PartsTable:
     rows = [tuple(values.get(part) for values in columns) for part in parts]
     full = max(100.0, *(abs(value) for row in rows for value in row if value is not None), 0.0)
     bars = [tuple(round(100 * max(0.0, value or 0.0) / full, 1) for value in row) for row in rows]
-    title, heads = _heads([_NAMES.get(name, name) for name in group])
+    title, heads = _heads(list(group))
     return PartsTable(title, heads, tuple(Part(*row) for row in zip(parts, rows, bars, strict=True)))
 
 

@@ -100,7 +100,7 @@ def test_breakdowns_are_the_scores_of_each_class_alone(features, images):
     for label in ("cat", "dog", "emu"):
         alone = box_knn(features, images[:7], [image for image in images[7:] if image.label == label]).metrics()
         assert {name: values[label] for name, values in result.breakdowns().items()} == {
-            f"{name}_by_class": alone[f"{name}_20"] for name in ("any", "majority", "patch")
+            f"{name} by class": alone[f"{name}_20"] for name in ("any", "majority", "patch")
         }
 
 
@@ -118,7 +118,7 @@ def test_each_image_is_passed_once_and_progress_is_told(features, images):
 
 def test_a_class_without_training_images_is_wrong(features, images):
     result = box_knn(features, [image for image in images if image.label != "cat"], images)
-    assert result.breakdowns()["any_by_class"]["cat"] == 0.0
+    assert result.breakdowns()["any by class"]["cat"] == 0.0
 
 
 def test_a_class_with_one_example_and_a_test_set_of_one(features, images):

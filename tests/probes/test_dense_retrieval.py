@@ -49,7 +49,7 @@ def test_areas_equal_a_plain_reference(features, splits, k, temperature):
 
 def test_metrics_and_breakdowns(features, splits):
     result = dense_retrieval(features, *splits)
-    iou = result.breakdowns()["iou_by_class"]
+    iou = result.breakdowns()["IoU by class"]
     expected = 100 * result.areas.intersection / result.areas.union
     assert list(iou) == list(CLASSES)
     assert list(iou.values()) == pytest.approx(list(expected))
@@ -130,7 +130,7 @@ def test_all_void_to_learn_from(features, splits, tmp_path):
 def test_all_void_to_score_is_undefined(features, splits, tmp_path):
     result = dense_retrieval(features, splits[0], draw(tmp_path / "void", 2, void=True))
     assert result.metrics() == {"mIoU": None, "mAcc": None, "aAcc": None}
-    assert set(result.breakdowns()["iou_by_class"].values()) == {None}
+    assert set(result.breakdowns()["IoU by class"].values()) == {None}
 
 
 def test_more_neighbours_than_patches(features, splits):

@@ -13,6 +13,7 @@ from flsl_bench.errors import ConfigError, DataError
 from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures, Resize
 from flsl_bench.probes.object_similarity import (
     BACKGROUND,
+    KINDS,
     NONE,
     ObjectSimilarity,
     SimilarityCounter,
@@ -192,7 +193,7 @@ class TestEdges:
     def test_no_objects(self):
         scores = scores_of([(np.ones((2, 4, 4)), {}, self.nothing)])
         self.none_but(scores)
-        assert scores.breakdowns() == {"within": {}, "objects": {}, "background": {}}
+        assert scores.breakdowns() == {kind: {} for kind in KINDS}
         assert (scores.images, scores.objects, scores.without_patch) == (1, 0, 0)
 
     def test_no_images(self):
@@ -207,7 +208,7 @@ class TestEdges:
         scores = scores_of([(np.ones((2, 4, 4)), {1: ~self.nothing}, self.nothing)])
         self.none_but(scores, **{"mean-within": 1})
         assert scores.counts.sum() == 16 * 15 / 2
-        assert scores.breakdowns() == {"within": {"0.99": 100.0}, "objects": {}, "background": {}}
+        assert scores.breakdowns() == dict(zip(KINDS, ({"0.99": 100.0}, {}, {}), strict=True))
 
     def test_void_is_neither_object_nor_background(self):
         scores = scores_of([(np.ones((2, 4, 4)), {1: box((64, 64), 0, 16, 0, 64)}, box((64, 64), 16, 64, 0, 64))])

@@ -98,9 +98,9 @@ class TestAgainstAPlainReference:
             for number, curve in curves.items():
                 by_class.setdefault(("even", "odd")[number % 2], []).append(curve[best])
         means = {name: 100 * np.mean(values) for name, values in by_class.items()}
-        assert scores.breakdowns()["class"] == pytest.approx(means, abs=0.2)
+        assert scores.breakdowns()["mIoU by class"] == pytest.approx(means, abs=0.2)
         assert metrics["mIoU-class"] == pytest.approx(np.mean(list(means.values())), abs=0.2)
-        assert list(scores.breakdowns()["threshold"])[:3] == ["0.00", "0.01", "0.02"]
+        assert list(scores.breakdowns()["mIoU by threshold"])[:3] == ["0.00", "0.01", "0.02"]
 
     def test_a_fixed_threshold(self):
         scenes = [random_scene(i) for i in range(4)]
@@ -180,9 +180,9 @@ class TestEdges:
         assert set(scores.metrics().values()) == {None}
         assert (scores.images, scores.objects) == (1, 0)
         assert scores.breakdowns() == {
-            "class": {},
-            "size": dict.fromkeys(("small", "medium", "large")),
-            "threshold": {},
+            "mIoU by class": {},
+            "mIoU by size": dict.fromkeys(("small", "medium", "large")),
+            "mIoU by threshold": {},
         }
 
     def test_a_mask_smaller_than_a_patch_and_an_empty_one(self):
@@ -331,7 +331,9 @@ class TestWithTheViT:
             metrics = scores.metrics()
             assert 0 < metrics["AUC"] < metrics["mIoU"] < metrics["mIoU-oracle"] < 100
             assert None not in metrics.values()
-            assert scores.breakdowns()["class"].keys() == {one.category for image in images for one in image.objects}
+            assert scores.breakdowns()["mIoU by class"].keys() == {
+                one.category for image in images for one in image.objects
+            }
 
     def test_a_davis_folder(self, vit, tmp_path):
         images = davis_objects(make_davis(tmp_path / "davis", frames=4, size=(86, 64)))
@@ -339,4 +341,6 @@ class TestWithTheViT:
         scores = prompt_segmentation(features, images, PromptSegmentation(prompt_frame="first"))
         assert (scores.images, scores.skipped) == (9, 0)
         assert scores.objects == 3 * (2 + 2 + 3)
-        assert scores.breakdowns()["class"].keys() == {one.category for image in images for one in image.objects}
+        assert scores.breakdowns()["mIoU by class"].keys() == {
+            one.category for image in images for one in image.objects
+        }

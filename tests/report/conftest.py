@@ -48,9 +48,9 @@ def sample_records():
         benchmark="mmc_style_prompt_seg_coco",
         scores={"mIoU": 38.4, "mIoU-oracle": 52.0, "AUC": 24.6, "threshold": 0.62},
         breakdowns={
-            "class": {"bus": 61.0, "cat": 57.5, "person": 33.2},
-            "size": {"small": 11.9, "medium": 33.0, "large": 51.4},
-            "threshold": {f"{t / 50:.2f}": 38.4 * math.exp(-((t / 50 - 0.62) ** 2) / 0.08) for t in range(51)},
+            "mIoU by class": {"bus": 61.0, "cat": 57.5, "person": 33.2},
+            "mIoU by size": {"small": 11.9, "medium": 33.0, "large": 51.4},
+            "mIoU by threshold": {f"{t / 50:.2f}": 38.4 * math.exp(-((t / 50 - 0.62) ** 2) / 0.08) for t in range(51)},
         },
     )
     yield build_record(
@@ -59,9 +59,9 @@ def sample_records():
         benchmark="object_similarity_coco",
         scores={"AUROC": 78.2, "overlap": 51.3, "gap": 0.2134},
         breakdowns={
-            "within": _histogram(0.55, 0.18),
-            "objects": _histogram(0.34, 0.17),
-            "background": _histogram(0.21, 0.14),
+            "pairs within one object": _histogram(0.55, 0.18),
+            "pairs of two objects": _histogram(0.34, 0.17),
+            "pairs of object and background": _histogram(0.21, 0.14),
         },
     )
     yield build_record(model=FLSL, deviations={"image_scale_factor": 0.5, "train_cfg.max_epochs": 3}, minute=8)

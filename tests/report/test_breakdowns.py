@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flsl_bench.probes.object_similarity import ObjectSimilarity, SimilarityScores
+from flsl_bench.probes.object_similarity import KINDS, ObjectSimilarity, SimilarityScores
 from flsl_bench.report.breakdowns import curves_of, tables_of
 from tests.results.conftest import build_record
 
@@ -45,9 +45,9 @@ def test_the_similarities_of_the_probe_are_one_chart_also_where_they_do_not_over
     (curves,) = curves_of(record(**scores.breakdowns()))
     assert curves.chart.axes.x == "cosine similarity"
     assert [line.name for line in curves.chart.lines] == [
-        "within one object",
-        "between two objects",
-        "object and background",
+        "pairs within one object",
+        "pairs of two objects",
+        "pairs of object and background",
     ]
     assert all(line.path for line in curves.chart.lines[:2])
     assert len(curves.chart.lines[2].dots) == 1
@@ -55,7 +55,7 @@ def test_the_similarities_of_the_probe_are_one_chart_also_where_they_do_not_over
 
 
 def test_a_kind_of_pair_has_one_colour_in_every_chart():
-    one, other = record(within=numbers(9), objects=numbers(9), background=numbers(9)), record(background=numbers(9))
+    one, other = record(**dict.fromkeys(KINDS, numbers(9))), record(**{KINDS[2]: numbers(9)})
     assert [line.colour for line in curves_of(one)[0].chart.lines] == [0, 1, 2]
     assert [line.colour for line in curves_of(other)[0].chart.lines] == [2]
 

@@ -190,9 +190,9 @@ def test_curves_and_parts(tree):
     by_title = {chart.one("figcaption").text: chart for chart in charts}
     assert sorted(by_title) == ["Similarity of patch pairs", "mIoU by threshold"] and len(charts) == 2
     assert [item.text for item in by_title["Similarity of patch pairs"].one("ul").all("li")] == [
-        "within one object",
-        "between two objects",
-        "object and background",
+        "pairs within one object",
+        "pairs of two objects",
+        "pairs of object and background",
     ]
     classes = next(
         table for table in tree.all("table", class_="parts") if "chandelier" not in table.text and "wall" in table.text
