@@ -4,9 +4,12 @@
     python benchmarks/probes.py --coco-root data/coco --images 64 # COCO's own
     python benchmarks/probes.py --arch vit_base --device cuda
 
-An image's time is the median over the rounds, the figures are means over the images. Decoding of pictures runs beside
-the ViT and is in its time; decoding of masks is in the probe's. The probes take turns on the features of one pass, as
-they do in a run of several.
+Of the probes of single images, an image's time is the median over the rounds, the figures are means over the images.
+Decoding of pictures runs beside the ViT and is in its time; decoding of masks is in the probe's. The probes take turns
+on the features of one pass, as they do in a run of several.
+
+Of the probes with a bank or a head, which learn from training images, the whole probe is timed on features that are
+there, and divided by all its images, training images among them. What a search costs grows with the bank.
 """
 
 import argparse
@@ -16,17 +19,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from flsl_bench.backbones.vit import VisionTransformer
 from flsl_bench.checkpoints import ARCHITECTURES
-from flsl_bench.datasets.miniature import make_coco
+from flsl_bench.datasets.boxed_images import voc_boxes
+from flsl_bench.datasets.miniature import make_coco, make_voc
 from flsl_bench.datasets.objects import ObjectImages, coco_objects
+from flsl_bench.datasets.semantic import voc_segmentation
 from flsl_bench.errors import FlslBenchError
-from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures, Resize
+from flsl_bench.probes import box_knn, dense_retrieval, linear_segmentation
+from flsl_bench.probes.image_features import FeatureOptions, ImageFeatures, PatchFeatures, Resize, View
 from flsl_bench.probes.object_similarity import SimilarityCounter
 from flsl_bench.probes.prompt_segmentation import PromptSegmenter
 
@@ -69,6 +75,46 @@ def report(times: dict[str, list[float]]) -> None:
     print(f"goal: a probe adds less than {GOAL} %")
 
 
+class Kept:
+    """Features that are there: the probe alone is timed."""
+
+    def __init__(self, features: ImageFeatures, paths: list[Path]):
+        self.options, self.device = features.options, features.device
+        self.patch_size, self.vit = features.patch_size, features.vit
+        self._kept = dict(zip(paths, features.many(paths), strict=True))
+
+    def many(self, paths: list[Path]) -> Iterator[PatchFeatures]:
+        return (self._kept[path] for path in paths)
+
+
+def measure_learners(options: argparse.Namespace, root: Path) -> None:
+    """Print a row a probe: the ViT's time an image at the probe's own view, and what the whole probe adds to it."""
+    make_voc(root, train_images=options.images, val_images=options.images, size=(640, 480))
+    boxes = [voc_boxes(root, split, 2007) for split in ("trainval", "test")]
+    labels = [voc_segmentation(root, split) for split in ("train", "val")]
+    images = [[image.path for image in (*one.images, *other.images)] for one, other in (boxes, labels)]
+    whole, cut = Resize(options.short_side), box_knn.VIEW
+    steps = {
+        "box k-NN": (cut, images[0], lambda kept: box_knn.box_knn(kept, *boxes)),
+        "dense retrieval": (whole, images[1], lambda kept: dense_retrieval.dense_retrieval(kept, *labels)),
+        "linear segmentation": (whole, images[1], lambda kept: linear_segmentation.linear_segmentation(kept, *labels)),
+    }
+    print(f"{'':22}{'ViT, ms':>12}{'probe, ms':>10}{'added':>9}")
+    for name, (view, paths, probe) in steps.items():
+        features = image_features(options, view)
+        features.one(paths[0])
+        kept, vit = _timed(features.device, Kept, features, paths)
+        own = statistics.median(_timed(features.device, probe, kept)[1] for _ in range(options.rounds))
+        print(f"{name:22}{1000 * vit / len(paths):12.1f}{1000 * own / len(paths):10.1f}{100 * own / vit:7.1f} %")
+    print(f"{options.images} training and {options.images} validation images of 640x480")
+
+
+def image_features(options: argparse.Namespace, view: View) -> ImageFeatures:
+    vit = backbone(options.arch, options.patch_size)
+    taken = FeatureOptions(view=view)
+    return ImageFeatures(vit, "random weights", taken, device=options.device, batch=options.batch)
+
+
 def backbone(arch: str, patch_size: int) -> VisionTransformer:
     torch.manual_seed(0)
     side = 224 // patch_size
@@ -79,13 +125,7 @@ def run(options: argparse.Namespace, root: Path) -> None:
     images = coco_objects(root)
     number = min(options.images, len(images))
     images = ObjectImages(images.paths[:number], images.load)
-    features = ImageFeatures(
-        backbone(options.arch, options.patch_size),
-        "random weights",
-        FeatureOptions(view=Resize(options.short_side)),
-        device=options.device,
-        batch=options.batch,
-    )
+    features = image_features(options, Resize(options.short_side))
     measure(features, ObjectImages(images.paths[:2], images.load), 1)  # compiles the loops
     objects = statistics.fmean(len(image.objects) for image in images)
     sizes = sorted({image.size for image in images})
@@ -121,6 +161,7 @@ def main() -> int:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder) / "coco"
                 run(options, make_coco(root, train_images=1, val_images=options.images, size=(640, 480)))
+                measure_learners(options, Path(folder) / "voc")
     except FlslBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
