@@ -23,3 +23,7 @@ class OperatorError(FlslBenchError):
 
 class RecordError(FlslBenchError):
     """A result record that is malformed or would be overwritten."""
+
+
+class OtherVersionError(RecordError):
+    """A result record that another version of flsl_bench wrote."""

@@ -85,7 +85,10 @@ def settings(option: str, given: list[str]) -> dict[str, object]:
         name, separator, value = word.partition("=")
         if not (separator and name and value):
             raise ConfigError(f"{option} {word}: write NAME=VALUE")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{option} {word}: the value is neither a word, a number nor a [list]") from None
     return values
 
 

@@ -61,14 +61,14 @@ def find_dataset(name: str, data_root: str | os.PathLike) -> Path:
     below it that has the layout.
 
     Raises:
-        ConfigError: there is no data set of that name.
-        DataError: `data_root` is no readable folder, or holds no such data set or several.
+        ConfigError: there is no data set of that name, or `data_root` holds several.
+        DataError: `data_root` is no readable folder, or holds no such data set.
     """
     spec = dataset_spec(name)
     root = _Root(data_root)
     found = _candidates(spec, root)
     if len(found) > 1:
-        raise DataError(f"{root.folder}: {spec.title} lies in several folders; {_choice(spec, found)}")
+        raise ConfigError(f"{root.folder}: {spec.title} lies in several folders; {_choice(spec, found)}")
     if found:
         return found[0]
     conversion = _conversion(spec, root)

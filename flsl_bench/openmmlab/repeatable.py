@@ -34,6 +34,8 @@ class SeededSampler(torch.utils.data.Sampler):
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
         self.dataset = dataset
         self._seed, self._epoch, self._first = seed or 0, 0, 0
+        if hasattr(self.sampler, "skip"):  # mmengine steps through the batches where there is none
+            self.skip = self._skip
 
     def __iter__(self) -> Iterator[Seeded]:
         for place, index in enumerate(self.sampler, start=self._first):
@@ -49,7 +51,7 @@ class SeededSampler(torch.utils.data.Sampler):
         self._epoch = epoch
         self.sampler.set_epoch(epoch)
 
-    def skip(self, samples: int) -> None:
+    def _skip(self, samples: int) -> None:
         """Go on behind the first `samples`, for a resumed run that counts iterations."""
         self._first = samples
         self.sampler.skip(samples)

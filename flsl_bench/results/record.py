@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAMING = "use letters, digits, '.', '_', '+', '-'"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -106,8 +108,8 @@ class Record(Strict):
         if self.key != expected:
             raise ValueError(f"key is {self.key!r} where the record's content gives {expected!r}")
         for name in (self.model, self.task):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-                raise ValueError(f"{name!r} cannot be a folder name: use letters, digits, '.', '_', '+', '-'")
+            if not FOLDER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be a folder name: {NAMING}")
         return self
 
     @property
@@ -132,13 +134,14 @@ class Record(Strict):
 def record_key(weights: Weights, task: str, protocol: Protocol, data: Data, seed: int) -> str:
     """Sixteen hexadecimal digits that two results share exactly if they answer the same question.
 
-    The question is: these weights, read with this branch and these heads, on this task and protocol, on these
-    data, with this seed.
+    The question is: these weights, read with this branch, these heads and prefix tokens, on this task and protocol,
+    on these data, with this seed.
     """
     question = [
         weights.sha256,
         weights.branch,
         weights.num_heads,
+        weights.prefix_tokens,
         task,
         protocol.name,
         protocol.version,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flsl_bench.errors import RecordError
+from flsl_bench.errors import OtherVersionError, RecordError
 from flsl_bench.files import atomic_write_text
-from flsl_bench.results.record import Record
+from flsl_bench.results.record import SCHEMA_VERSION, Record
 
 _logger = logging.getLogger(__name__)
 
@@ -26,7 +26,10 @@ class Store:
         return self.root / model / task / f"{key}.json"
 
     def find(self, model: str, task: str, key: str) -> Record | None:
-        """The finished record of `key`, or None; a broken one is set aside first."""
+        """The finished record of `key`, or None; a broken one is set aside first.
+
+        Raises `OtherVersionError` for one that another version wrote.
+        """
         return self._read_or_set_aside(self.path(model, task, key))
 
     def save(self, record: Record, overwrite: bool = False) -> Path:
@@ -42,9 +45,16 @@ class Store:
         return path
 
     def records(self) -> Iterator[Record]:
-        """All readable records, in the order of their paths; broken ones are set aside with a message."""
+        """All readable records, in the order of their paths.
+
+        Broken ones are set aside with a message, those of other versions are passed over with one.
+        """
         for path in sorted(self.root.glob("*/*/*.json")):
-            record = self._read_or_set_aside(path)
+            try:
+                record = self._read_or_set_aside(path)
+            except OtherVersionError as error:
+                _logger.warning("%s", error)
+                continue
             if record is not None:
                 yield record
 
@@ -53,6 +63,8 @@ class Store:
             return None
         try:
             return read_record(path)
+        except OtherVersionError:
+            raise
         except RecordError as error:
             aside = path.with_suffix(".json.broken")
             os.replace(path, aside)
@@ -64,10 +76,15 @@ def read_record(path: str | os.PathLike) -> Record:
     """The record in the file `path`.
 
     Raises:
+        OtherVersionError: another version of flsl_bench wrote it.
         RecordError: the file is no JSON or does not fit the schema.
     """
     try:
-        return Record.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            told = f"schema_version is {content['schema_version']}, this flsl_bench reads {SCHEMA_VERSION}"
+            raise OtherVersionError(f"{path}: {told}; use the version that wrote it")
+        return Record.model_validate(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecordError(f"{path}: not a readable record ({error})") from error
     except ValidationError as error:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -76,8 +76,9 @@ def execute(
     folder = wish.work_dir.absolute() / units[0].plan.model
     with hold(folder / ".lock", lambda told: console.print(Text(told))) as lock:
         reasons = _run_all(units, wish, console, lock, folder, hours)
-    records = [record for unit in units if (record := unit.record())]
-    failures = [Failure(unit.name, reasons[unit.name], _log(unit)) for unit in units if unit.name in reasons]
+    records = [record for unit in units if unit.name not in reasons and (record := unit.record())]
+    logs = folder / "slurm" if wish.slurm else None
+    failures = [Failure(u.name, reasons[u.name], logs or _log(u)) for u in units if u.name in reasons]
     print_tables(records, wish.results, console)
     for failure in failures:
         console.print(Text(f"failed: {failure.name}: {failure.reason} (see {failure.log})", style="red"))
@@ -123,7 +124,11 @@ def _run_all(
     else:
         for unit in waiting:
             console.rule(unit.name)
-            ended(unit, *run_here(unit.task.command(unit.request, sys.executable), _log(unit), lock))
+            job = slurm.live_job(unit.request.work_dir)
+            if job is None:
+                ended(unit, *run_here(unit.task.command(unit.request, sys.executable), _log(unit), lock))
+            else:
+                ended(unit, 1, f"Slurm job {job} of an earlier call works on it; wait for it or cancel it")
     return reasons
 
 
@@ -138,10 +143,15 @@ def _run_on_slurm(
     by_name = {unit.name: unit for unit in units}
     slurm.run_jobs(
         slurm.executor(wish.slurm, wish.processes, hours, folder / "slurm"),
-        {name: (u.task.command(u.request, sys.executable), u.request.work_dir) for name, u in by_name.items()},
+        {name: (_command(unit), unit.request.work_dir) for name, unit in by_name.items()},
         lambda told: console.print(Text(told)),
         lambda name, code, words: ended(by_name[name], code, words),
     )
+
+
+def _command(unit: Unit) -> slurm.Command:
+    again = replace(unit.request, again=True)
+    return slurm.Command(*(unit.task.command(request, sys.executable) for request in (unit.request, again)))
 
 
 def _log(unit: Unit) -> Path:

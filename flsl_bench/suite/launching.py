@@ -48,8 +48,12 @@ def run_here(command: Sequence[str], log: Path, lock: int) -> tuple[int, str]:
 def last_words(lines: Sequence[str]) -> str:
     """The error line of a tool's output, or the last line of all."""
     said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else said[-1] if said else "it said nothing"
+    errors = [number for number, line in enumerate(said) if line.startswith("error: ")]
+    if not errors:
+        return said[-1] if said else "it said nothing"
+    first, *rest = said[errors[-1] :]
+    told = [first, *rest] if first.endswith("several problems:") else [first]
+    return "; ".join(told).removeprefix("error: ").replace("problems:;", "problems:")
 
 
 def free_port() -> int:
@@ -70,12 +74,19 @@ def _pass_on(source: BinaryIO, file: BinaryIO) -> list[str]:
     """Copy `source` to standard output as it comes and, without redrawn lines, to `file`; its last lines."""
     tail, rest = [], b""
     while chunk := os.read(source.fileno(), 1 << 16):
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+        _show(chunk)
         *lines, rest = (rest + chunk).split(b"\n")
         _keep([line for line in lines if not _REDRAWN.search(line)], file, tail)
     _keep([rest] if rest else [], file, tail)
     return tail
+
+
+def _show(chunk: bytes) -> None:
+    if hasattr(sys.stdout, "buffer"):
+        sys.stdout.buffer.write(chunk)
+    else:  # a notebook's
+        sys.stdout.write(chunk.decode(errors="replace"))
+    sys.stdout.flush()
 
 
 def _keep(lines: list[bytes], file: BinaryIO, tail: list[str]) -> None:

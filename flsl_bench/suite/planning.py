@@ -69,10 +69,14 @@ def make_units(wish: Wish, say: Callable[[str], None] = lambda text: None) -> li
     Raises:
         ConfigError: with one line for each thing that would stop any of them.
     """
+    if not (wish.tasks and wish.seeds):
+        raise ConfigError(
+            f"no {'seed' if wish.tasks else 'task'} is given; see flsl-bench list and flsl-bench run --help"
+        )
     problems: list[str] = []
     facts = _facts(wish, problems)
     chosen = list(_tasks(wish, problems, say))
-    problems += _strays("--config", wish.configs, [task.name for task in chosen])
+    problems += _strays("--config", wish.configs, [task.name for task in chosen if task.has_configs])
     problems += _strays("--data", wish.data, [task.dataset for task in chosen])
     units = [unit for task in chosen for unit in _units_of(task, wish, facts, problems)]
     if problems:
@@ -123,7 +127,7 @@ def _data_folder(task: Task, wish: Wish) -> Path:
 
 
 def _strays(option: str, given: Mapping[str, Any], known: list[str]) -> list[str]:
-    told = ", ".join(dict.fromkeys(known))
+    told = ", ".join(dict.fromkeys(known)) or "nothing takes it"
     return [f"{option} {name}=...: none of what is to run: {told}" for name in given if name not in known]
 
 
@@ -147,7 +151,7 @@ def _units_of(task: Task, wish: Wish, facts: Facts | None, problems: list[str]) 
 
 
 def _request(task: Task, wish: Wish, facts: Facts, folder: Path) -> Request:
-    model = wish.model or model_name(weights_of(facts))
+    model = model_name(weights_of(facts), wish.model)
     return Request(
         checkpoint=wish.checkpoint.absolute(),
         data=Path(os.path.abspath(folder)),

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 _JOB_FILE = "slurm_job"
 _ALIVE = {"PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "SUSPENDED", "RESIZING"}
+_TIMEOUTS = 1_000  # after which submitit gives a job up
 _UNKNOWN_AT_FIRST = 600.0  # seconds in which Slurm's accounting may not know a new job
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a job does. After a timeout or preemption submitit submits it again, and it goes on where it was."""
+    """What a job does. After a timeout submitit submits it again with the words `again`, to go on where it was."""
 
     words: Sequence[str]
+    again: Sequence[str]
 
     def __call__(self) -> tuple[int, str]:
         """Exit code and last words of the command."""
@@ -45,7 +47,7 @@ class Command:
         """What submitit asks for when the job has to give way."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self)
+        return submitit.helpers.DelayedSubmission(Command(self.again, self.again))
 
 
 def executor(partition: str, processes: int, hours: float, folder: Path, cluster: str = "slurm") -> "submitit.Executor":
@@ -60,7 +62,7 @@ def executor(partition: str, processes: int, hours: float, folder: Path, cluster
         raise ConfigError("--slurm needs submitit: pip install 'flsl-bench[slurm]'") from None
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise ConfigError("--slurm: this machine has no sbatch; run it on a login node of the cluster")
-    made = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster)
+    made = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, slurm_max_num_timeout=_TIMEOUTS)
     made.update_parameters(
         timeout_min=round(60 * hours),
         tasks_per_node=1,
@@ -75,12 +77,12 @@ def executor(partition: str, processes: int, hours: float, folder: Path, cluster
 
 def run_jobs(
     executor: "submitit.Executor",
-    commands: Mapping[str, tuple[Sequence[str], Path]],
+    commands: Mapping[str, tuple[Command, Path]],
     say: Callable[[str], None],
     finished: Callable[[str, int, str], None],
     interval: float = 10.0,
 ) -> None:
-    """Submit every command (name -> words, work dir) and call `finished(name, code, last words)` as each ends.
+    """Submit every command (name -> command, work dir) and call `finished(name, code, last words)` as each ends.
 
     A job that an earlier call submitted and that is still queued or running is waited for, not submitted twice.
     """
@@ -101,22 +103,40 @@ def run_jobs(
 
 
 def _job(
-    executor: "submitit.Executor", name: str, words: Sequence[str], work_dir: Path, say: Callable[[str], None]
+    executor: "submitit.Executor", name: str, command: Command, work_dir: Path, say: Callable[[str], None]
 ) -> "submitit.Job":
     import submitit
 
-    file = work_dir / _JOB_FILE
-    if file.is_file():
-        job_class = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[executor.cluster]
-        job = job_class(executor.folder, file.read_text(encoding="utf-8").strip())
-        just_submitted = time.time() - file.stat().st_mtime < _UNKNOWN_AT_FIRST
-        if job.state in _ALIVE or (job.state == "UNKNOWN" and just_submitted):
-            say(f"{name}: job {job.job_id} of an earlier call is {job.state.lower()}")
-            return job
-    job = executor.submit(Command(list(words)))
-    atomic_write_text(file, job.job_id)
+    job_class = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[executor.cluster]
+    job = _earlier_job(job_class, executor.folder, work_dir)
+    if job is not None:
+        say(f"{name}: job {job.job_id} of an earlier call is {job.state.lower()}")
+        return job
+    job = executor.submit(command)
+    atomic_write_text(work_dir / _JOB_FILE, job.job_id)
     say(f"{name}: job {job.job_id} submitted, log {job.paths.stdout}")
     return job
+
+
+def live_job(work_dir: Path) -> str | None:
+    """Number of the Slurm job that works in `work_dir`, where an earlier call left one that has not ended."""
+    if not (work_dir / _JOB_FILE).is_file() or shutil.which("sacct") is None:
+        return None
+    import submitit
+
+    job = _earlier_job(submitit.SlurmJob, work_dir, work_dir)
+    return job and job.job_id
+
+
+def _earlier_job(job_class: type, folder: Path, work_dir: Path) -> "submitit.Job | None":
+    """The job that an earlier call submitted for `work_dir`, if it has not ended."""
+    file = work_dir / _JOB_FILE
+    if not file.is_file():
+        return None
+    job = job_class(folder, file.read_text(encoding="utf-8").strip())
+    just_submitted = time.time() - file.stat().st_mtime < _UNKNOWN_AT_FIRST
+    alive = job.state in _ALIVE or (job.state == "UNKNOWN" and just_submitted)
+    return job if alive else None
 
 
 def _outcome(job: "submitit.Job") -> tuple[int, str]:

@@ -8,6 +8,16 @@ from typing import Any
 from mmengine.config import DictAction
 
 
+class _Settings(DictAction):
+    """mmengine's, with an error in place of a traceback for a word without a sign of equality."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
+        for word in values:
+            if "=" not in word:
+                parser.error(f"{option_string} {word}: write KEY=VALUE")
+        super().__call__(parser, namespace, values, option_string)
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with everything that does not depend on whether a run trains or tests."""
     made = argparse.ArgumentParser(description=description)
@@ -16,7 +26,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=_Settings,
         metavar="KEY=VALUE",
         help="override settings of the config, e.g. data_root=DIR init_checkpoint=FILE randomness.seed=1",
     )

@@ -52,6 +52,7 @@ class Request:
     gpu: bool | None = None  # whether the machine that runs it has GPUs; None: it is this one
     smoke: bool = False  # steps, images and sizes cut to the least that still runs; recorded
     overwrite: bool = False
+    again: bool = False  # a run that overwrites was cut off and goes on
 
 
 class Task(ABC):
@@ -64,6 +65,7 @@ class Task(ABC):
     protocol: tuple[str, str]  # name and version; a config may state another one
     cost: str  # what a whole run takes, in words
     seeded: bool  # whether anything in it is random
+    has_configs: bool = False  # whether a config says what runs, and another one may be given
     group: str = ""  # stands for all tasks that have it, in so far as their data are there
 
     def there(self, folder: Path) -> bool:

@@ -144,7 +144,7 @@ def prepare(
     if sequences is not None:
         for name in names:  # a name mistyped by the caller is no broken sequence
             davis.sequence(davis_root, name)
-    model = model or model_name(weights_of(facts))
+    model = model_name(weights_of(facts), model)
     return DavisJob(
         facts=facts,
         root=Path(davis_root),

@@ -72,7 +72,7 @@ class OpenMMLabTask(Task):
 
     data_name: str  # in the record
     config_pattern: str  # config of an architecture; {size} is vits16, vits8, vitb16, ...
-    seeded = True
+    seeded = has_configs = True
 
     def inspect_data(self, config: "Config", splits: Sequence[str]) -> dict[str, Split]:
         """Check `splits` ("train", "val") and give their fingerprints; raises `DataError` at the first fault."""
@@ -83,8 +83,9 @@ class OpenMMLabTask(Task):
         raise NotImplementedError
 
     def prepare(self, request: Request) -> Job:
-        return prepare_training(
-            self._config_file(request),
+        file = self._config_file(request)
+        job = prepare_training(
+            file,
             options=self._options(request),
             work_dir=str(request.work_dir),
             processes=request.processes,
@@ -93,6 +94,9 @@ class OpenMMLabTask(Task):
             results=request.results,
             overwrite=request.overwrite,
         )
+        if job.config.task != self.name:
+            raise ConfigError(f"{file}: is a config for {job.config.task}; pass --config {job.config.task}={file}")
+        return job
 
     def with_seed(self, job: Job, seed: int) -> Job:
         config = copy.deepcopy(job.config)
@@ -105,7 +109,8 @@ class OpenMMLabTask(Task):
             start = ["bash", str(tools / "dist_train.sh"), config, str(request.processes)]
         else:
             start = [python, str(tools / "train.py"), config]
-        flags = ["--smoke"] * request.smoke + (["--overwrite"] if request.overwrite else ["--resume"])
+        flags = ["--smoke"] * request.smoke + ["--overwrite"] * request.overwrite
+        flags += ["--resume"] * (request.again or not request.overwrite)
         folders = ["--work-dir", str(request.work_dir), "--results-dir", str(request.results)]
         options = [f"{key}={value}" for key, value in self._options(request).items()]
         return [*start, *folders, "--progress", *flags, "--cfg-options", *options]
@@ -123,7 +128,7 @@ class OpenMMLabTask(Task):
         if request.model:
             options["model_name"] = request.model
         for key, value in options.items():
-            if isinstance(value, str) and set(value) & set(",'\"[]() "):
+            if isinstance(value, str) and (set(value) & set(",'\"[]() ") or not _stays_text(value)):
                 raise ConfigError(f"{value}: OpenMMLab's options cannot carry such a {key}; rename it or link to it")
         return options
 
@@ -258,7 +263,7 @@ def prepare_training(
         deviations=deviations,
         precision=precision,
         processes=processes,
-        model=config.get("model_name") or model_name(weights),
+        model=model_name(weights, _text(config.get("model_name"))),
         results=Path(results or RESULTS),
         overwrite=overwrite,
         command=command or [],
@@ -293,7 +298,8 @@ def prepare_test(
     config = configs.load_config(config_file, dict(options or {}))
     config.launcher = launcher
     told = load_detector_checkpoint(str(checkpoint), map_location="cpu").get("flsl_bench", {})
-    deviations = told.get("deviations", {}) | _test_deviations(configs.protocol_deviations(config))
+    deviations = _trained_with(told.get("deviations", {}), config.image_scale_factor)
+    deviations |= _test_deviations(configs.protocol_deviations(config))
     configs.apply_knobs(config)
     config.model.backbone.update(told.get("backbone", {}))
     config.model.backbone.init_cfg = None
@@ -366,6 +372,17 @@ def test(job: Job, dump: str | None = None) -> tuple[dict[str, float], Record | 
     return outcome.scores, base.keep(task, job, outcome)
 
 
+def _stays_text(value: str) -> bool:
+    """Whether --cfg-options leaves a word as it is, and makes no number or truth value of it."""
+    from mmengine.config import DictAction
+
+    return DictAction._parse_int_float_bool(value) == value
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
 def _init_facts(config: "Config", class_token: bool | None) -> Facts:
     backbone = config.model.backbone
     if not config.init_checkpoint:
@@ -393,10 +410,20 @@ def _data_deviations(config: "Config", splits: Mapping[str, Split]) -> dict[str,
     }
 
 
+_OF_TRAINING = ("train_", "optim_wrapper.", "param_scheduler.", "auto_scale_lr.", "model.train_cfg.", "model.backbone.")
+_OF_THE_RUN = ("smoke", "precision", "global_batch_size", "data.train_images")
+
+
 def _test_deviations(deviations: Mapping[str, Any]) -> dict[str, Any]:
     """Those that act in a test; what training settings were is told by the checkpoint."""
-    training = ("train_", "optim_wrapper.", "param_scheduler.", "auto_scale_lr.", "model.train_cfg.", "model.backbone.")
-    return {key: value for key, value in deviations.items() if not key.startswith(training)}
+    return {key: value for key, value in deviations.items() if not key.startswith(_OF_TRAINING)}
+
+
+def _trained_with(deviations: Mapping[str, Any], image_scale_factor: float) -> dict[str, Any]:
+    """Those of a training that a test cannot change; where a test has another scale of images, the training's apart."""
+    kept = {key: value for key, value in deviations.items() if key.startswith(_OF_TRAINING) or key in _OF_THE_RUN}
+    trained_at = deviations.get("image_scale_factor", 1.0)
+    return kept | ({"train_image_scale_factor": trained_at} if trained_at != image_scale_factor else {})
 
 
 def _resume(job: Job, resume: str | None) -> None:
@@ -411,14 +438,21 @@ def _resume(job: Job, resume: str | None) -> None:
     told = load_detector_checkpoint(str(path), map_location="cpu").get("flsl_bench") or {}
     if "deviations" in told:
         told = told | {"deviations": _settings(told["deviations"])}
+    if told.get("weights"):
+        told = told | {"weights": _content(told["weights"])}
     for name, own in (
-        ("weights", job.weights.model_dump()),
+        ("weights", _content(job.weights.model_dump())),
         ("seed", job.seed),
         ("deviations", _settings(job.deviations)),
     ):
         if name in told and told[name] != own:
             raise ConfigError(f"{path}: was trained with other {name}: pass another --work-dir, or do not resume")
     job.config.resume, job.config.load_from = True, str(path)
+
+
+def _content(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights without what a renamed file changes, and how the heads were found out."""
+    return {key: value for key, value in weights.items() if key not in ("file", "heads_source")}
 
 
 def _settings(deviations: Mapping[str, Any]) -> dict[str, Any]:

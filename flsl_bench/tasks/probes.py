@@ -14,6 +14,8 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from flsl_bench import __version__
 from flsl_bench.checkpoints import Facts, load_checkpoint
 from flsl_bench.datasets.discovery import dataset_spec
@@ -147,8 +149,6 @@ class ProbeTask(Task):
 
         Among `features`, `short_side` is that of the view. Raises one of the library's errors for what cannot work.
         """
-        import torch
-
         reading = {name: value for name, value in (reading or {}).items() if value is not None}
         facts = load_checkpoint(checkpoint, **reading).facts
         chosen, published = self._options(options or {}), self._options({})
@@ -162,7 +162,7 @@ class ProbeTask(Task):
             images[name] = first_images(whole) if smoke else whole
             splits[name] = Split(**fingerprint(root, split, images[name]))
         weights = weights_of(facts)
-        model = model or model_name(weights)
+        model = model_name(weights, model)
         return ProbeJob(
             facts=facts,
             root=root,
@@ -172,7 +172,7 @@ class ProbeTask(Task):
             deviations=deviations | ({"smoke": True} if smoke else {}),
             features=taken,
             reading=reading,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=_device(device),
             cache=Path(cache) if cache else None,
             work_dir=Path(work_dir or Path("work_dirs/probes") / model / self.name),
             model=model,
@@ -265,11 +265,11 @@ class ProbeTask(Task):
     def _features(self, given: Mapping[str, Any]) -> "FeatureOptions":
         from flsl_bench.probes.image_features import FeatureOptions, Resize
 
-        given = dict(given)
         view = getattr(self.probe.load(), "VIEW", Resize())
-        if "short_side" in given:
-            view = Resize(given.pop("short_side"))
-        return _dataclass(FeatureOptions, {"view": view, **given}, self.name)
+        others = dict(given)
+        if "short_side" in others:
+            view = _dataclass(Resize, {"short_side": others.pop("short_side")}, self.name)
+        return _dataclass(FeatureOptions, {"view": view, **others}, self.name)
 
     def _protocol(self, job: ProbeJob) -> Protocol:
         name, version = self.protocol
@@ -296,6 +296,18 @@ def feature_cache(request: Request) -> Path:
     return request.work_dir.parents[1] / "features"
 
 
+def _device(asked: str | None) -> str:
+    """As asked, or a GPU if there is one. Raises `ConfigError` for one that there is not."""
+    import torch
+
+    device = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}") from None
+    return device
+
+
 def _changed(options: Any, published: Any) -> dict[str, Any]:
     """The fields that differ, the seed apart, which a record has a place for."""
     return {
@@ -312,16 +324,17 @@ def _plain(value: Any) -> Any:
 
 
 def _dataclass(kind: type, given: Mapping[str, Any], task: str) -> Any:
-    """`kind` with the fields that were given; lists become tuples. Raises `ConfigError` for a field there is not."""
-    known = {f.name: f for f in fields(kind)}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{task}: no option {name!r}; there are {', '.join(known)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:  # a word where a number belongs
-        raise ConfigError(f"{task}: {' '.join(f'{k}={v}' for k, v in given.items())}: {error}") from None
+    """`kind` with the fields that were given, brought to their types. Raises `ConfigError` for what cannot be."""
+    types = {f.name: f.type for f in fields(kind)}
+    values = {}
+    for name, value in given.items():
+        if name not in types:
+            raise ConfigError(f"{task}: no option {name!r}; there are {', '.join(types)}")
+        try:
+            values[name] = value if name == "view" else TypeAdapter(types[name]).validate_python(value)
+        except ValidationError as error:
+            raise ConfigError(f"{task}: {name}={value}: {error.errors()[0]['msg'].lower()}") from None
+    return kind(**values)
 
 
 PROBES = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flsl_bench.checkpoints import Checkpoint, Facts, load_checkpoint
 from flsl_bench.errors import ConfigError
-from flsl_bench.results.record import Weights
+from flsl_bench.results.record import FOLDER_NAME, NAMING, Weights
 
 if TYPE_CHECKING:
     from flsl_bench.backbones.vit import VisionTransformer
@@ -30,8 +30,15 @@ def weights_of(facts: Facts) -> Weights:
     )
 
 
-def model_name(weights: Weights) -> str:
-    """Folder name of a model's records: the file's stem, and digits of its hash since names like `checkpoint` recur."""
+def model_name(weights: Weights, given: str | None = None) -> str:
+    """Folder name of a model's records: as given, or the file's stem and digits of its hash, as `checkpoint` recurs.
+
+    Raises `ConfigError` for a given name that is none.
+    """
+    if given is not None:
+        if not FOLDER_NAME.fullmatch(given):
+            raise ConfigError(f"--model-name {given}: cannot be a folder's name; {NAMING}")
+        return given
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", Path(weights.file).stem).strip("._-+") or "model"
     return f"{stem}-{weights.sha256[:8]}"
 

@@ -18,9 +18,9 @@ from tests.datasets.data_folders import BUILDERS, coco, touch, uavdt
 NAMES = list(BUILDERS)
 
 
-def refusal(name, root):
+def refusal(name, root, error=DataError):
     """The one line that `find_dataset` refuses with."""
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(error) as caught:
         find_dataset(name, root)
     message = str(caught.value)
     assert "\n" not in message and message.startswith(str(root))
@@ -66,7 +66,7 @@ class TestPlaces:
         for place in ("one", "two"):
             BUILDERS[name](tmp_path / place)
         listed = f"{tmp_path / 'one'}, {tmp_path / 'two'}"
-        assert refusal(name, tmp_path).endswith(f"choose one by --data {name}=DIR: {listed}")
+        assert refusal(name, tmp_path, ConfigError).endswith(f"choose one by --data {name}=DIR: {listed}")
         findings = [finding for finding in check_data(tmp_path) if finding.dataset == name]
         assert [finding.folder for finding in findings] == [tmp_path / "one", tmp_path / "two"]
         assert all(f"choose one by --data {name}=DIR" in finding.cure for finding in findings)
@@ -98,7 +98,8 @@ def test_the_nearest_copies_count(places):
         if len(nearest) == 1:
             assert find_dataset("coco", root) == root / nearest.pop()
         else:
-            assert ("several folders" if nearest else "not found") in refusal("coco", root)
+            told, error = ("several folders", ConfigError) if nearest else ("not found", DataError)
+            assert told in refusal("coco", root, error)
 
 
 class TestDataRoot:

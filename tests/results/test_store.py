@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flsl_bench.errors import RecordError
+from flsl_bench.errors import OtherVersionError, RecordError
 from flsl_bench.paths import CHECKOUT
 from flsl_bench.results.store import Store, read_record
 
@@ -119,3 +119,15 @@ def test_a_kill_while_saving_leaves_only_readable_records(tmp_path):
         found += len(records)
     assert found > 0
     assert not list(tmp_path.rglob("*.broken"))
+
+
+def test_a_record_of_another_version_is_left_where_it_is(tmp_path, build_record, caplog):
+    store, record = Store(tmp_path), build_record()
+    path = store.save(record)
+    newer = record.to_json().replace('"schema_version": 1', '"schema_version": 2')
+    path.write_text(newer)
+    assert list(store.records()) == [] and "schema_version is 2, this flsl_bench reads 1" in caplog.text
+    for call in (lambda: store.find(record.model, record.task, record.key), lambda: store.save(record)):
+        with pytest.raises(OtherVersionError, match="use the version that wrote it"):
+            call()
+    assert path.read_text() == newer

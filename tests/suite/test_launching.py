@@ -1,5 +1,6 @@
 """A command of its own process: its output shown and kept, its last words known, its end bound to ours."""
 
+import io
 import os
 import signal
 import subprocess
@@ -49,6 +50,7 @@ def test_a_progress_bar_is_shown_but_not_kept(tmp_path, lock, capfdbinary):
         (["Traceback", "  File", "ValueError: 3", ""], "ValueError: 3"),
         (["", " "], "it said nothing"),
         ([], "it said nothing"),
+        (["error: several problems:", "no images", "no weights"], "several problems: no images; no weights"),
     ],
 )
 def test_last_words(lines, words):
@@ -88,3 +90,8 @@ def is_running(pid: int) -> bool:
             return file.read().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_output_is_shown_where_standard_output_takes_text_only(tmp_path, lock, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert run("print('ö')", tmp_path, lock) == (0, "ö") and sys.stdout.getvalue() == "ö\n"

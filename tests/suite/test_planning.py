@@ -1,5 +1,7 @@
 """Everything is found out before anything runs, and every problem is told."""
 
+from dataclasses import replace
+
 import pytest
 
 from flsl_bench.errors import ConfigError
@@ -30,7 +32,7 @@ def test_all_problems_are_in_one_list(tasks, wish, tmp_path):
     assert first == "several problems:"
     assert problems[:4] == [
         "unknown task 'wrose': did you mean worse?",
-        "--config davis=...: none of what is to run: bad, worse, coco",
+        "--config davis=...: none of what is to run: coco",
         "bad: no images",
         "worse: no annotations",
     ]
@@ -78,3 +80,45 @@ def test_overwriting_makes_a_finished_unit_one_to_do(tasks, wish):
     unit.plan.record.write_text(task.record(unit.request).to_json())
     assert make_units(wish("one"))[0].state == "finished"
     assert make_units(wish("one", overwrite=True))[0].state == "to do"
+
+
+def test_of_two_copies_one_has_to_be_chosen_for_a_group_too(wish, tmp_path):
+    from flsl_bench.datasets.miniature import make_davis
+
+    for name in ("one", "two"):
+        make_davis(tmp_path / "data" / name)
+    with pytest.raises(ConfigError, match=r"DAVIS 2017 lies in several folders; choose one by --data davis=DIR"):
+        make_units(wish("prompt-seg", data={}))
+
+
+def test_nothing_to_run_is_a_mistake(tasks, wish):
+    tasks("one")
+    with pytest.raises(ConfigError, match="no task is given"):
+        make_units(wish())
+    with pytest.raises(ConfigError, match="no seed is given"):
+        make_units(wish("one", seeds=()))
+
+
+@pytest.mark.parametrize("name", ["my model", "a/b", "../out"])
+def test_a_name_that_is_no_folder_is_refused_before_anything_runs(tasks, wish, name):
+    tasks("one")
+    with pytest.raises(ConfigError, match="cannot be a folder's name; use letters"):
+        make_units(wish("one", model=name))
+
+
+def test_a_config_is_for_the_task_it_says(wish, tmp_path):
+    from flsl_bench.datasets.miniature import make_ade20k
+    from flsl_bench.demo import write_checkpoint
+
+    data = make_ade20k(tmp_path / "data/ade20k", train_images=2, val_images=2)
+    vits16 = write_checkpoint(tmp_path / "s.pth", embed_dim=384, depth=12, num_heads=6, patch_size=16)
+    options = {"data": {"ade20k": data}, "model": "m"}
+    asked = replace(wish("ade20k", **options), checkpoint=vits16)
+    for config, told in (
+        ("mmconfigs/upernet_vits16_flsl_ade20k.py", "is a config for ade20k-upernet"),
+        ("mmconfigs/maskrcnn_vits16_flsl.py", "is a config for coco"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            make_units(replace(asked, configs={"ade20k": config}))
+    with pytest.raises(ConfigError, match=r"OpenMMLab's options cannot carry such a model_name"):
+        make_units(replace(asked, model="2024"))

@@ -90,7 +90,11 @@ def test_a_seed_is_no_deviation_and_another_record(job):
     ("options", "message"),
     [
         ({"options": {"treshold": 1}}, r"prompt-seg-coco: no option 'treshold'; there are prompt, points, seed"),
-        ({"options": {"points": "many"}}, r"prompt-seg-coco: points=many"),
+        ({"options": {"points": "many"}}, r"prompt-seg-coco: points=many: input should be a valid integer"),
+        ({"options": {"points": 5.5}}, r"prompt-seg-coco: points=5.5: input should be a valid integer"),
+        ({"features": {"layer": "x"}}, r"prompt-seg-coco: layer=x: input should be a valid integer"),
+        ({"features": {"short_side": "abc"}}, r"prompt-seg-coco: short_side=abc: input should be a valid integer"),
+        ({"device": "cuda:99"}, r"--device cuda:99: "),
         ({"features": {"layer": 7}}, r"layer=7: the ViT has 2 blocks"),
         ({"features": {"facet": "values"}}, r"facet='values' is none of token"),
     ],
@@ -180,3 +184,11 @@ def test_a_probe_is_told_from_other_tasks():
         probe_task("prompt-segs")
     assert [task.name for task in tasks.members("box-knn")] == ["box-knn-imagenet", "box-knn-voc", "box-knn-coco"]
     assert tasks.members("") == tasks.members("coco") == []
+
+
+def test_a_number_may_be_written_as_the_shell_gives_it(job):
+    _, prepared = job("linear-seg-voc", options={"learning_rate": "1e-4", "epochs": "3"})
+    assert (prepared.options.learning_rate, prepared.options.epochs) == (1e-4, 3)
+    _, prepared = job("prompt-seg-coco", options={"threshold": 0.4, "sweep": [0, 0.5, 0.1]})
+    assert prepared.options.threshold == 0.4 and prepared.options.sweep == (0.0, 0.5, 0.1)
+    assert prepared.deviations["sweep"] == [0.0, 0.5, 0.1]
