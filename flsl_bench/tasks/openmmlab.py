@@ -468,9 +468,9 @@ def _is_main(job: Job) -> bool:
 
 def _writable(folder: str | os.PathLike) -> str | None:
     """A problem if `folder` cannot be written, or made where it is not there yet."""
-    folder = Path(folder).absolute()
+    whole = Path(folder).absolute()
     try:
-        with tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if path.exists())):
+        with tempfile.TemporaryFile(dir=next(path for path in (whole, *whole.parents) if path.exists())):
             return None
     except OSError as error:
         return f"{folder}: cannot be written ({error.strerror}); choose another --work-dir or --results-dir"
