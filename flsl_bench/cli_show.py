@@ -243,11 +243,12 @@ def _points(given: list[str] | None) -> list[tuple[float, float]]:
 
 
 def _captions(paths: Sequence[str | Path]) -> list[str]:
-    """Names of the images, with their folder where the images are of several."""
+    """Names of the images, with their folder where the images are of several, or with all that tells them apart."""
     from flsl_bench.pictures.canvas import caption_of
 
     folders = {Path(path).parent for path in paths}
-    return [caption_of(path, None if len(folders) == 1 else "") for path in paths]
+    captions = [caption_of(path, None if len(folders) == 1 else "") for path in paths]
+    return captions if len(set(captions)) == len(set(map(str, paths))) else [Path(path).as_posix() for path in paths]
 
 
 def _write_of_point(out: Path, title: str, one: _Image, point: tuple[float, float], picture: "np.ndarray") -> None:

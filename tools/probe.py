@@ -69,9 +69,20 @@ def main() -> int:
         with bar(task.probe.name, "images") as report:
             outcome = task.run(job, report)
         record = base.keep(task, job, outcome)
+        draw(task, job, outcome)
         print(f"{outcome.forward_passes} images went through the ViT")
     print_record(record, job.results)
     return 0
+
+
+def draw(task, job, outcome) -> None:
+    """Leave pictures; the record is there, and must not be reported as failed for want of them."""
+    from flsl_bench.errors import FlslBenchError
+
+    try:
+        task.draw(job, outcome)
+    except (FlslBenchError, OSError) as error:
+        print(f"no pictures: {error}", file=sys.stderr)
 
 
 def settings(option: str, given: list[str]) -> dict[str, object]:

@@ -140,6 +140,7 @@ def vote(similarities: Tensor, labels: Tensor, classes: int, temperature: float)
 
     `labels`: class of each neighbour, int64 [Q, k].
     """
+    similarities = similarities.double()  # on a GPU the order of sums is not fixed: it must not decide
     weights = ((similarities - similarities.amax(1, keepdim=True)) / temperature).exp()  # no temperature overflows
     return weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights).argmax(1)
 

@@ -40,6 +40,7 @@ _DECODERS = 4
 # Decoded images a batch may be picked from: images of one size seldom follow each other.
 _BATCHES_AHEAD = 4
 _CACHE_VERSION = 1
+_COARSE_CLOCK = 2.0  # seconds by which a file system's times may lag behind
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,9 @@ class PatchFeatures:
 class FeatureCache:
     """Features on disk, one file a key; the least recently used go when `max_bytes` is reached.
 
+    What was used since this object was made stays: a scan of more images than fit would push out each file before it
+    is asked for again. Once nothing older is left, nothing more is taken in.
+
     Files are written in one step, and one that vanishes or is damaged is a miss, so that processes can share a folder;
     each of them can then exceed the limit by a sixteenth of it.
     """
@@ -176,6 +180,7 @@ class FeatureCache:
         self.folder, self.max_bytes = Path(folder), max_bytes
         self._allowance = max_bytes // 16
         self._unseen = self._allowance  # bytes written since the folder was last looked through
+        self._began, self._full = time.time() - _COARSE_CLOCK, False
 
     def get(self, key: str) -> dict[str, Tensor] | None:
         """What was put under `key`, or None."""
@@ -188,8 +193,13 @@ class FeatureCache:
         return tensors
 
     def put(self, key: str, tensors: dict[str, Tensor]) -> None:
-        """Keep `tensors` under `key`, a hexadecimal digest. Raises `DataError` if the folder cannot be written."""
+        """Keep `tensors` under `key`, a hexadecimal digest, if there is room.
+
+        Raises `DataError` if the folder cannot be written.
+        """
         path = self._path(key)
+        if self._full:
+            return
         try:
             with atomic_path(path) as temporary:
                 save_file(tensors, temporary)
@@ -207,8 +217,13 @@ class FeatureCache:
         self._unseen = 0
         files = sorted(self._files())
         excess = sum(size for _, size, _ in files) - (self.max_bytes - self._allowance)
-        for _, size, path in files:
+        for last_use, size, path in files:
             if excess <= 0:
+                break
+            if last_use >= self._began:
+                self._full = True
+                if excess > self._allowance:  # the last one was too much
+                    files[-1][2].unlink(missing_ok=True)
                 break
             path.unlink(missing_ok=True)
             excess -= size
@@ -318,7 +333,7 @@ class ImageFeatures:
     def _batch(self, futures: list[Future]) -> list[Future]:
         """The first of `futures` and others, up to a batch, of its input size; alone if the cache had its tokens.
 
-        Which ones depends on the order of images only, not on which is decoded first, so that runs repeat exactly.
+        Which ones depends on the order of images and on what the cache has, not on which is decoded first.
         """
         batch, first = futures[:1], futures[0].result()
         for future in futures[1:] if first.tokens is None else ():

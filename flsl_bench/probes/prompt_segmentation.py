@@ -60,7 +60,7 @@ class PromptSegmentation:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is none of {', '.join(values)}")
         if self.points < 1 or self.seed < 0:
             raise ConfigError(f"points={self.points}, seed={self.seed}: give 1 point or more and no negative seed")
-        if isinstance(self.threshold, str) and self.threshold != "sweep":
+        if self.threshold != "sweep" and (isinstance(self.threshold, str) or not math.isfinite(self.threshold)):
             raise ConfigError(f"threshold={self.threshold!r}: give a number or 'sweep'")
         low, high, step = self.sweep
         if not (low < high and step > 0):

@@ -19,7 +19,8 @@ def upsampling_weights(source: int, target: int, mode: str) -> tuple[np.ndarray,
     """
     place = (np.arange(target) + 0.5) * (source / target) - 0.5
     if mode == "nearest":
-        index, weight = np.floor(place + 0.5)[:, None], np.ones((target, 1))
+        # In whole numbers: rounding must not decide where a centre lies on a border.
+        index, weight = ((2 * np.arange(target) + 1) * source // (2 * target))[:, None], np.ones((target, 1))
     else:
         first = np.floor(place)
         offsets = np.arange(2) if mode == "bilinear" else np.arange(-1, 3)

@@ -3,13 +3,14 @@
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from flsl_bench.pictures.panels import LONG_SIDE, Panel, find_panels
+from flsl_bench.results.record import Record
 
 MOST = 24
 """Pictures of one group that a page shows."""
@@ -38,8 +39,11 @@ class Group:
     folder: Path
 
 
-def picture_groups(work_dir: str | os.PathLike) -> list[Group]:
+def picture_groups(work_dir: str | os.PathLike, records: Iterable[Record] = ()) -> list[Group]:
     """The panels below `work_dir`, which holds MODEL/TASK/RUN/panels, the first `MOST` of each group.
+
+    RUN ends in the first eight digits of its record's key, by which pictures of runs that did not follow their
+    protocol are told.
 
     Raises what `find_panels` raises.
     """
@@ -48,7 +52,9 @@ def picture_groups(work_dir: str | os.PathLike) -> list[Group]:
         groups.setdefault((*_place(work_dir, panel), panel.title), []).append(panel)
     # All groups of a model, and of a task in it, stand together, also where several runs interleave their titles.
     ordered = sorted(groups, key=lambda group: group[:2])
-    return [_group(key, groups[key]) for key in ordered]
+    changed = (record for record in records if not record.comparable)
+    marks = {record.key[:8]: "smoke run" if record.smoke else "protocol changed" for record in changed}
+    return [_group(key, groups[key], marks) for key in ordered]
 
 
 def _place(work_dir: str | os.PathLike, panel: Panel) -> tuple[str, str]:
@@ -58,9 +64,9 @@ def _place(work_dir: str | os.PathLike, panel: Panel) -> tuple[str, str]:
     return model, task
 
 
-def _group(key: tuple[str, str, str], panels: list[Panel]) -> Group:
+def _group(key: tuple[str, str, str], panels: list[Panel], marks: Mapping[str, str]) -> Group:
     runs = {panel.file.parent for panel in panels}
-    shown = [_picture(panel, tell_run=len(runs) > 1) for panel in panels[:MOST]]
+    shown = [_picture(panel, _about_run(panel, len(runs) > 1, marks)) for panel in panels[:MOST]]
     return Group(*key, tuple(shown), len(panels) - len(shown), _common(runs))
 
 
@@ -68,8 +74,14 @@ def _common(folders: Iterable[Path]) -> Path:
     return Path(os.path.commonpath(list(folders)))
 
 
-def _picture(panel: Panel, tell_run: bool) -> Picture:
-    caption = f"{panel.caption} ({panel.file.parent.parent.name})" if tell_run else panel.caption
+def _about_run(panel: Panel, told: bool, marks: Mapping[str, str]) -> str:
+    run = panel.file.parent.parent.name
+    about = ", ".join(filter(None, (run if told else "", marks.get(run[-8:]))))
+    return f" ({about})" if about else ""
+
+
+def _picture(panel: Panel, about_run: str) -> Picture:
+    caption = panel.caption + about_run
     try:
         with Image.open(panel.file) as opened:
             image = opened.convert("RGB")

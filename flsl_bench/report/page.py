@@ -91,7 +91,7 @@ def render_page(records: Sequence[Record], figures: Sequence[Figure], work_dir: 
         tables=[view for view in tables if view.measured] + [view for view in tables if not view.measured],
         runs=runs,
         broken_down=[run for run in runs if any(record.breakdowns for record in run.records)],
-        pictures=picture_groups(work_dir),
+        pictures=picture_groups(work_dir, records),
         results=results,
     )
 

@@ -47,14 +47,14 @@ def compare(records: Iterable[Record], a: str, b: str) -> Table:
     """The models `a` and `b` side by side.
 
     A section for each task, protocol and version, set of deviations and data that both have; a last one for what was
-    measured of one model only, with the reason.
+    measured of one model only, with the reason. Smoke runs measure nothing and are left out.
 
     Raises:
         ConfigError: a model has no record, or both names are the same.
     """
     if a == b:
         raise ConfigError(f"{a!r} is compared with itself; name two models")
-    records = list(records)
+    records = [record for record in records if not record.smoke]
     of_a, of_b = (_groups(records, model) for model in (a, b))
     pairs = [(one, other) for one, other in product(of_a, of_b) if _setting(one[0]) == _setting(other[0])]
     sections = [_pair_section(one, other, *_labels(pairs, one, other)) for one, other in pairs]

@@ -18,17 +18,18 @@ class Score:
     difference: float | None = None  # to the reported figure
     best: bool = False  # of its column, by more than noise
     higher_is_better: bool = True
+    digits: int = 1  # decimals
 
     @property
     def text(self) -> str:
-        """The value with one decimal, or a dash."""
-        return MISSING if self.value is None else _decimal(self.value)
+        """The value with its decimals, or a dash."""
+        return MISSING if self.value is None else _decimal(self.value, digits=self.digits)
 
     @property
     def remark(self) -> str:
         """Spread and difference behind the value, e.g. `± 0.2 (−0.1)`; empty if there is neither."""
-        spread = None if self.spread is None else f"± {_decimal(self.spread)}"
-        difference = None if self.difference is None else f"({_decimal(self.difference, sign='+')})"
+        spread = None if self.spread is None else f"± {_decimal(self.spread, digits=self.digits)}"
+        difference = None if self.difference is None else f"({_decimal(self.difference, '+', self.digits)})"
         return " ".join(part for part in (spread, difference) if part)
 
 
@@ -133,9 +134,9 @@ def to_latex(table: Table) -> str:
 FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 
 
-def _decimal(value: float, sign: str = "") -> str:
-    text = format(value, f"{sign}.1f")
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+def _decimal(value: float, sign: str = "", digits: int = 1) -> str:
+    text = format(value, f"{sign}.{digits}f")
+    return format(0, f".{digits}f") if float(text) == 0 else text.replace("-", "−")
 
 
 def _markdown_rows(section: Section, numbers: dict[str, int]) -> str:
@@ -169,7 +170,7 @@ def _csv_record(section: Section, row: Row) -> dict[str, str]:
         record[head] = cell.text.replace("−", "-")
         for name, part in (("std", cell.spread), ("difference", cell.difference)):
             if part is not None:
-                record[f"{head} {name}"] = _decimal(part).replace("−", "-")
+                record[f"{head} {name}"] = _decimal(part, digits=cell.digits).replace("−", "-")
     return record
 
 

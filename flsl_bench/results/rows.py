@@ -146,7 +146,13 @@ def average(records: Sequence[Record], metric: str, reported: float | None = Non
         spread=stdev(values) if len(values) > 1 else None,
         difference=None if reported is None else centre - reported,
         higher_is_better=found[0].higher_is_better,
+        digits=digits_of(found[0].unit),
     )
+
+
+def digits_of(unit: str) -> int:
+    """Decimals that a metric is told with: percents as papers print them, cosines with what tells them apart."""
+    return 1 if unit == "%" else 3
 
 
 def published(figures: Iterable[Figure], record: Record, metric: str) -> float | None:

@@ -135,8 +135,8 @@ def _footnotes(sections: Sequence[Section]) -> tuple[str, ...]:
         ),
         (
             bold,
-            f"Bold: the best of its column in its section, if it leads the second by more than {bounds}; "
-            "seeds alone give that much.",
+            f"Bold: the best of its column in its section, if it leads the second by more than {bounds}, "
+            "which seeds alone can give a trained model.",
         ),
     ]
     return tuple(text for applies, text in told if applies)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flsl_bench.results.record import Metric, Record
 from flsl_bench.results.rendering import MISSING, Row, Score, Section, Table, markers, number_notes
-from flsl_bench.results.rows import short_deviations
+from flsl_bench.results.rows import digits_of, short_deviations
 from flsl_bench.results.store import Store
 
 _KIND = re.compile(r"(?P<kind>[a-z]+)_(?P<statistic>A[PR](?:50|75|100|10|1|s|m|l)?)")
@@ -172,5 +172,5 @@ def _is_number(text: str) -> bool:
 
 
 def _with_unit(metric: Metric) -> str:
-    value = Score(metric.value).text if metric.unit == "%" or metric.value is None else f"{metric.value:.3f}"
+    value = Score(metric.value, digits=digits_of(metric.unit)).text
     return value if metric.value is None or not metric.unit else f"{value} {metric.unit}"

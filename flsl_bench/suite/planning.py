@@ -163,6 +163,7 @@ def _request(task: Task, wish: Wish, facts: Facts, folder: Path) -> Request:
         reading=wish.reading,
         processes=wish.processes,
         gpu=True if wish.slurm else None,
+        cache=wish.work_dir.absolute() / "features",
         smoke=wish.smoke,
         overwrite=wish.overwrite,
     )

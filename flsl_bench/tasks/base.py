@@ -50,6 +50,7 @@ class Request:
     reading: Mapping[str, Any] = field(default_factory=dict)  # num_heads, class_token, branch: how the file is read
     processes: int = 1  # one a GPU
     gpu: bool | None = None  # whether the machine that runs it has GPUs; None: it is this one
+    cache: Path | None = None  # folder of features that probes share
     smoke: bool = False  # steps, images and sizes cut to the least that still runs; recorded
     overwrite: bool = False
     again: bool = False  # a run that overwrites was cut off and goes on

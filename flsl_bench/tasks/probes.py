@@ -78,6 +78,7 @@ class ProbeOutcome:
     scores: Any  # has `metrics()` and `breakdowns()`
     seconds: dict[str, float]
     forward_passes: int
+    features: "ImageFeatures"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class ProbeTask(Task):
             reading=request.reading,
             options={"seed": request.seed} if self.seeded else {},
             smoke=request.smoke,
-            cache=feature_cache(request),
+            cache=request.cache,
             work_dir=request.work_dir,
             model=request.model,
             results=request.results,
@@ -163,7 +164,7 @@ class ProbeTask(Task):
             splits[name] = Split(**fingerprint(root, split, images[name]))
         weights = weights_of(facts)
         model = model_name(weights, model)
-        return ProbeJob(
+        job = ProbeJob(
             facts=facts,
             root=root,
             images=images,
@@ -174,12 +175,13 @@ class ProbeTask(Task):
             reading=reading,
             device=_device(device),
             cache=Path(cache) if cache else None,
-            work_dir=Path(work_dir or Path("work_dirs/probes") / model / self.name),
+            work_dir=Path(work_dir or "work_dirs/probes"),
             model=model,
             results=Path(results or RESULTS),
             overwrite=overwrite,
             command=list(command),
         )
+        return job if work_dir else replace(job, work_dir=job.work_dir / model / self.name / self._key(job)[:8])
 
     def with_seed(self, job: ProbeJob, seed: int) -> ProbeJob:
         return replace(job, options=replace(job.options, seed=seed))
@@ -190,7 +192,7 @@ class ProbeTask(Task):
             "--data": request.data,
             "--work-dir": request.work_dir,
             "--results-dir": request.results,
-            "--cache": feature_cache(request),
+            "--cache": request.cache,
             "--model-name": request.model,
             "--option": f"seed={request.seed}" if self.seeded else None,
             "--num-heads": request.reading.get("num_heads"),
@@ -220,9 +222,7 @@ class ProbeTask(Task):
         score = getattr(self.probe.load(), self.probe.module)
         scores = score(features, *job.images.values(), job.options, progress=progress)
         seconds = {"load": loaded - began, "probe": monotonic() - loaded}
-        outcome = ProbeOutcome(scores, seconds, features.forward_passes)
-        self._draw(job, features)
-        return outcome
+        return ProbeOutcome(scores, seconds, features.forward_passes, features)
 
     def collect(self, job: ProbeJob, outcome: ProbeOutcome) -> Record:
         known = {spec.name: spec for spec in self.metrics}
@@ -250,13 +250,13 @@ class ProbeTask(Task):
             seconds={name: round(value, 1) for name, value in outcome.seconds.items()},
         )
 
-    def _draw(self, job: ProbeJob, features: "ImageFeatures") -> None:
-        """Leave panels in the work dir."""
+    def draw(self, job: ProbeJob, outcome: ProbeOutcome) -> None:
+        """Leave panels in the work dir. Raises what reading and writing pictures raises."""
         from flsl_bench.pictures import probed
         from flsl_bench.pictures.panels import FOLDER
 
         if self.probe.panels:
-            getattr(probed, self.probe.panels)(features, list(job.images.values())[-1], job.work_dir / FOLDER)
+            getattr(probed, self.probe.panels)(outcome.features, list(job.images.values())[-1], job.work_dir / FOLDER)
 
     def _options(self, given: Mapping[str, Any]) -> Any:
         kind = getattr(self.probe.load(), self.probe.option_class)
@@ -289,11 +289,6 @@ def job_features(job: ProbeJob) -> "ImageFeatures":
     identity = f"{job.facts.sha256}:{job.facts.branch}"  # a file may hold several networks
     cache = FeatureCache(job.cache) if job.cache else None
     return ImageFeatures(load_vit(job.facts, job.reading), identity, job.features, device=job.device, cache=cache)
-
-
-def feature_cache(request: Request) -> Path:
-    """Shared by all probes of a model: beside the work dirs of its tasks."""
-    return request.work_dir.parents[1] / "features"
 
 
 def _device(asked: str | None) -> str:
@@ -397,7 +392,7 @@ PROBES = (
         "linear-seg",
         "linear segmentation of frozen patches, {data}",
         "linear_seg_{data}_20ep",
-        "one pass over all images, then 20 epochs of one linear layer",
+        "one pass over all images as far as their features can be kept, 20 epochs of a linear layer",
         _SEGMENTATION,
         "linear_segmentation",
         "LinearSegmentation",

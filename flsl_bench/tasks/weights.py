@@ -56,8 +56,11 @@ def load_vit(facts: Facts, reading: Mapping[str, Any], **options: Any) -> "Visio
 
 def vit_of(checkpoint: Checkpoint, **options: Any) -> "VisionTransformer":
     """The network of a checkpoint; `options` are those of `VisionTransformer` that no checkpoint knows."""
+    import torch
+
     from flsl_bench.backbones.vit import VisionTransformer
 
+    torch.backends.cudnn.allow_tf32 = False  # the patch embedding too is fp32 where a record says so
     vit = VisionTransformer(**asdict(checkpoint.facts.architecture), **options)
     vit.load_state_dict(checkpoint.state_dict)
     return vit

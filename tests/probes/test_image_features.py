@@ -291,6 +291,20 @@ class TestCache:
         assert kept == ["a", "c", "d", "e"]
         assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) <= 40_000
 
+    def test_a_scan_of_more_than_fits_keeps_what_it_began_with(self, tmp_path):
+        one = {"tokens": torch.zeros(2000)}
+        FeatureCache(tmp_path, max_bytes=40_000).put("old0", one)
+        os.utime(FeatureCache(tmp_path)._path("old0"), (1, 1))
+        cache = FeatureCache(tmp_path, max_bytes=40_000)
+        keys = [f"{i:04d}" for i in range(12)]
+        for _ in range(3):
+            found = [key for key in keys if cache.get(key) is not None]
+            for key in keys:
+                if cache.get(key) is None:
+                    cache.put(key, one)
+        assert found == keys[: len(found)] and len(found) >= 4 and cache.get("old0") is None
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) <= 42_500
+
     def test_two_users_of_one_folder_keep_near_the_limit(self, tmp_path):
         caches = [FeatureCache(tmp_path, max_bytes=100_000) for _ in range(2)]
         for i in range(60):

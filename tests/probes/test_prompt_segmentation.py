@@ -299,7 +299,9 @@ class TestResampling:
         values = np.random.default_rng(source).normal(size=source)
         index, weight = upsampling_weights(source, target, mode)
         expected = upsample(np.tile(values, (2, 1)), (2, target), mode)[0]
-        np.testing.assert_allclose((values[index] * weight).sum(axis=1), expected, atol=1e-9)
+        # Where a centre lies on a border, PyTorch's nearest goes by the rounding of a float.
+        clear = (2 * np.arange(target) + 1) * source % (2 * target) > 0 if mode == "nearest" else slice(None)
+        np.testing.assert_allclose((values[index] * weight).sum(axis=1)[clear], expected[clear], atol=1e-9)
 
     @given(st.integers(1, 60), st.integers(1, 60))
     def test_area_weights_are_shares(self, source, target):

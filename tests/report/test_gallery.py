@@ -9,6 +9,7 @@ from PIL import Image
 
 from flsl_bench.pictures.panels import LONG_SIDE, add_panel
 from flsl_bench.report.gallery import MOST, picture_groups
+from tests.results.conftest import build_record
 
 
 def picture(height=8, width=12):
@@ -68,3 +69,12 @@ def test_files_that_are_no_pictures_are_told(tmp_path):
         path.write_bytes(content)
         (one,) = picture_groups(tmp_path)[0].pictures
         assert one.uri == "" and one.problem.startswith(f"{path}: not readable as a picture (")
+
+
+def test_pictures_of_a_run_that_did_not_follow_its_protocol_say_so(tmp_path):
+    records = [build_record(), build_record(deviations={"smoke": True}), build_record(deviations={"layer": 3})]
+    for record in records:
+        picture = np.zeros((8, 8, 3), np.uint8)
+        add_panel(tmp_path / "m/coco" / f"seed0-{record.key[:8]}" / "panels", record.key, "a.jpg", picture)
+    captions = {group.title: group.pictures[0].caption for group in picture_groups(tmp_path, records)}
+    assert [captions[record.key] for record in records] == ["a.jpg", "a.jpg (smoke run)", "a.jpg (protocol changed)"]

@@ -217,3 +217,9 @@ def test_from_the_store(tmp_path, build_record):
     for record in records:
         store.save(record)
     assert compare_models(store, "a", "b") == compare(records[::-1], "a", "b")
+
+
+def test_smoke_runs_get_no_verdict(build_record):
+    records = [build_record(model=model, deviations={"smoke": True}) for model in "ab"]
+    with pytest.raises(ConfigError):
+        compare(records, "a", "b")

@@ -406,7 +406,8 @@ GOLDEN_DAVIS = """\
 reproduction: somebody's re-run. Each figure's source is in results/reported.
 - In brackets behind a measured value: difference to the reported figure of the same protocol and backbone, \
 for the method whose checkpoint layout the weights have.
-- Bold: the best of its column in its section, if it leads the second by more than 0.1 J&F; seeds alone give that much.
+- Bold: the best of its column in its section, if it leads the second by more than 0.1 J&F, \
+which seeds alone can give a trained model.
 - STM is trained on the masks of videos; the other methods see no mask but the first frame's.
 - [1] No source for SelfPatch's DAVIS figures was found.
 - [2] No source for FLSL's DAVIS figures was found.

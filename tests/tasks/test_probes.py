@@ -1,6 +1,7 @@
 """The probes as tasks: what a record says, what changes its key, and what a second probe costs."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from flsl_bench.datasets.discovery import find_dataset
 from flsl_bench.datasets.miniature import make_ade20k, make_coco, make_davis, make_voc
 from flsl_bench.demo import write_checkpoint
 from flsl_bench.errors import ConfigError, DataError
+from flsl_bench.results.store import Store
 from flsl_bench.tasks import base
 from flsl_bench.tasks.base import Request
 from flsl_bench.tasks.probes import TASKS, probe_task
@@ -154,6 +156,7 @@ def test_the_command_asks_the_tool_for_the_same_job(name, places, tmp_path):
         model="m",
         seed=2,
         reading=reading,
+        cache=tmp_path / "features",
         smoke=True,
     )
     spec = importlib.util.spec_from_file_location("tools_probe", ROOT / "tools/probe.py")
@@ -174,7 +177,7 @@ def test_the_command_asks_the_tool_for_the_same_job(name, places, tmp_path):
         results=arguments.results_dir,
     )
     assert task.plan(asked).record == task.plan(task.prepare(request)).record
-    assert asked.seed == (2 if task.seeded else 0) and asked.cache == tmp_path / "work/m/features"
+    assert asked.seed == (2 if task.seeded else 0) and asked.cache == tmp_path / "features"
 
 
 def test_a_probe_is_told_from_other_tasks():
@@ -192,3 +195,27 @@ def test_a_number_may_be_written_as_the_shell_gives_it(job):
     _, prepared = job("prompt-seg-coco", options={"threshold": 0.4, "sweep": [0, 0.5, 0.1]})
     assert prepared.options.threshold == 0.4 and prepared.options.sweep == (0.0, 0.5, 0.1)
     assert prepared.deviations["sweep"] == [0.0, 0.5, 0.1]
+
+
+def test_a_record_is_kept_though_its_pictures_cannot_be_made(places, tmp_path, capsys, monkeypatch):
+    checkpoint, data = places
+    spec = importlib.util.spec_from_file_location("tools_probe", ROOT / "tools/probe.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    panels = tmp_path / "work/panels"
+    panels.mkdir(parents=True)
+    (panels / "panels.json").write_text("[")
+    words = ["probe.py", "similarity-voc", "--checkpoint", str(checkpoint), "--data", str(data / "voc")]
+    words += ["--work-dir", str(tmp_path / "work"), "--results-dir", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", words)
+    assert tool.main() == 0
+    assert "no pictures: " in capsys.readouterr().err
+    assert len(list(Store(tmp_path / "results").records())) == 1
+
+
+def test_every_question_has_a_folder_of_its_own(places, tmp_path):
+    checkpoint, data = places
+    task = probe_task("similarity-voc")
+    usual, other = (task.prepare_job(checkpoint, data / "voc", features=f, model="m") for f in ({}, {"layer": 0}))
+    assert usual.work_dir == Path("work_dirs/probes/m/similarity-voc") / task.plan(usual).record.stem[:8]
+    assert usual.work_dir != other.work_dir
