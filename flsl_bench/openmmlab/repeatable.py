@@ -3,7 +3,8 @@
 OpenMMLab seeds its random numbers once. A run that is resumed therefore draws others than one that was not, and so
 does one with more data workers. Here every sample and every iteration has a seed of its own, which follows from the
 run's seed and from how many came before. On a GPU, some of PyTorch's kernels add in another order each time; there,
-equal means equal up to that.
+equal means equal up to that. Gradients that a config accumulates over several steps are lost, as in mmengine, where a
+checkpoint lies between two of them.
 """
 
 import random

@@ -162,6 +162,8 @@ class ProbeTask(Task):
                 deviations[f"data.{name}_images"] = listed_images(whole)
             images[name] = first_images(whole) if smoke else whole
             splits[name] = Split(**fingerprint(root, split, images[name]))
+        if repeated := _in_both(images):
+            deviations["data.images_in_both_splits"] = repeated
         weights = weights_of(facts)
         model = model_name(weights, model)
         job = ProbeJob(
@@ -289,6 +291,12 @@ def job_features(job: ProbeJob) -> "ImageFeatures":
     identity = f"{job.facts.sha256}:{job.facts.branch}"  # a file may hold several networks
     cache = FeatureCache(job.cache) if job.cache else None
     return ImageFeatures(load_vit(job.facts, job.reading), identity, job.features, device=job.device, cache=cache)
+
+
+def _in_both(splits: Mapping[str, Images]) -> int:
+    """Images that are scored although they are learned from: each finds itself."""
+    *learned, scored = (set(image_files(images)) for images in splits.values())
+    return len(scored.intersection(*learned)) if learned else 0
 
 
 def _device(asked: str | None) -> str:

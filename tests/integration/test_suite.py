@@ -129,3 +129,27 @@ def test_a_smoke_run_on_real_samples_leaves_three_records_and_one_table(shared, 
     after = told[told.index("davis: finished") :]
     assert after.count("All tasks") == 1 and after.count("a smoke run") == 3
     assert "SelfPatch" not in told and "44.9" not in told  # no paper beside it
+
+
+def test_probes_on_real_samples_leave_a_record_each_and_share_their_features(shared, inputs, tmp_path):
+    given = ["--checkpoint", inputs.checkpoint, "--data-root", shared / "data", "--model-name", "m"]
+    probes = "--tasks=prompt-seg,similarity,box-knn,dense-nn"
+    told = finish(*given, probes, "--work-dir=work", "--results-dir=results", cwd=tmp_path).stdout
+    records = {record.task: record for record in Store(tmp_path / "results").records()}
+    assert sorted(records) == sorted(
+        [
+            *(f"{probe}-{data}" for probe in ("prompt-seg", "similarity") for data in ("coco", "davis", "ade20k")),
+            *("box-knn-coco", "box-knn-voc", "dense-nn-ade20k"),
+        ]
+    )
+    assert all(record.metrics[0].value is not None for record in records.values())
+    assert "prompt-seg-voc is left out" in told  # the sample has boxes only
+    assert records["box-knn-voc"].protocol.deviations["data.images_in_both_splits"] == 4  # its lists are the same
+    passes = {task: told.split(f"─ {task}")[1].split(" images went through the ViT")[0] for task in records}
+    assert {task: int(text.split()[-1]) for task, text in passes.items()} == {
+        **{"prompt-seg-coco": 6, "prompt-seg-davis": 99, "prompt-seg-ade20k": 3},
+        **{"similarity-coco": 0, "similarity-davis": 0, "similarity-ade20k": 0},
+        **{"box-knn-coco": 36, "box-knn-voc": 4, "dense-nn-ade20k": 3},
+    }
+    panels = {path.parent.parent.parent.name for path in (tmp_path / "work").rglob("panels.json")}
+    assert panels == {name for name in records if name.startswith(("prompt-seg", "similarity"))}

@@ -81,6 +81,17 @@ def test_whatever_differs_from_the_protocol_is_told_and_is_another_question(job)
     assert short.deviations == {"data.val_images": 48, "smoke": True} and short.splits["val"].images == 8
 
 
+def test_images_that_are_scored_and_learned_from_are_told(places, tmp_path):
+    checkpoint, _ = places
+    lists = make_voc(tmp_path / "voc") / "VOC2007/ImageSets/Main"
+    task = probe_task("box-knn-voc")
+    assert "data.images_in_both_splits" not in task.prepare_job(checkpoint, tmp_path / "voc").deviations
+    learned = (lists / "trainval.txt").read_text().splitlines()
+    with (lists / "test.txt").open("a") as file:
+        file.writelines(f"{name}\n" for name in learned[:3])
+    assert task.prepare_job(checkpoint, tmp_path / "voc").deviations["data.images_in_both_splits"] == 3
+
+
 def test_a_seed_is_no_deviation_and_another_record(job):
     task, first = job("dense-nn-voc")
     second = task.with_seed(first, 1)
