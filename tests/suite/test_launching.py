@@ -61,10 +61,12 @@ def test_the_exit_code_and_the_error_line_come_back(tmp_path, lock):
     assert run("import sys; print('error: bad'); sys.exit(2)", tmp_path, lock) == (2, "bad")
 
 
+# A shell's background job, as CI's may be, hands down an ignored interrupt; Python then installs no handler of its own.
 PARENT = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from flsl_bench.suite.launching import run_here
+signal.signal(signal.SIGINT, signal.default_int_handler)
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 run_here([sys.executable, "-c", child], Path(sys.argv[1]), os.open(sys.argv[1] + ".lock", os.O_CREAT))
 """
