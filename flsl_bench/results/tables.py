@@ -10,13 +10,13 @@ from flsl_bench.results.record import Record
 from flsl_bench.results.rendering import FORMATS, MISSING, Row, Score, Section, Table, to_csv, to_markdown
 from flsl_bench.results.reported import Figure
 from flsl_bench.results.rows import NOISE, deviating_rows, mark_best, measured_rows, reported_rows
-from flsl_bench.results.specs import TABLES, TableSpec, spec_of
+from flsl_bench.results.specs import TABLES, TableSpec, spec_of, table_order
 
 DEVIATING_TITLE = "Measured with a changed protocol; not comparable with the papers"
 
 
 def make_table(name: str, figures: Iterable[Figure], records: Iterable[Record]) -> Table:
-    """The table called `name`: a section a protocol, and a last one for records that changed theirs.
+    """The table called `name`: a section a protocol, and last, by their metrics, the records that changed theirs.
 
     The table `others` holds what no table before it shows, so that nothing is lost. Smoke runs are in none of them.
     """
@@ -24,9 +24,7 @@ def make_table(name: str, figures: Iterable[Figure], records: Iterable[Record]) 
     figures = [figure for figure in figures if _home(figure) is spec]
     records = [record for record in records if spec_of(record.task) is spec and not record.smoke]
     sections = [_section(spec, benchmark, figures, records) for benchmark in _benchmarks(spec, figures, records)]
-    changed = [record for record in records if not record.comparable]
-    if changed:
-        sections.append(_deviating_section(spec, changed))
+    sections += _deviating_sections(spec, [record for record in records if not record.comparable])
     shown = tuple(section for section in sections if section.rows)
     return Table(spec.title, shown, (*_footnotes(shown), *spec.notes))
 
@@ -89,10 +87,23 @@ def _section(spec: TableSpec, benchmark: str, figures: Iterable[Figure], records
     return Section(spec.sections.get(benchmark, unknown), columns, tuple(mark_best(rows, metrics)))
 
 
-def _deviating_section(spec: TableSpec, records: Sequence[Record]) -> Section:
+def _deviating_sections(spec: TableSpec, records: Iterable[Record]) -> list[Section]:
+    """Tasks with the same metrics share a section; if there are several, as of probes, their tasks name them."""
+    groups: dict[frozenset[str], list[Record]] = {}
+    records = sorted(records, key=table_order)
+    for task in dict.fromkeys(record.task for record in records):
+        own = [record for record in records if record.task == task]
+        names = frozenset(metric.name for record in own for metric in record.metrics)
+        groups.setdefault(names, []).extend(own)
+    return [_deviating_section(spec, group, named=len(groups) > 1) for group in groups.values()]
+
+
+def _deviating_section(spec: TableSpec, records: Sequence[Record], named: bool) -> Section:
+    tasks = ", ".join(dict.fromkeys(record.task for record in records))
     metrics = _metrics(spec, [], records)
     columns = ("Model", "Backbone", *map(_head, metrics), "Deviations", "Protocol", "Data", "Runs")
-    return Section(DEVIATING_TITLE, columns, tuple(deviating_rows(records, metrics)), comparable=False)
+    title = f"{DEVIATING_TITLE}: {tasks}" if named else DEVIATING_TITLE
+    return Section(title, columns, tuple(deviating_rows(records, metrics)), comparable=False)
 
 
 def _metrics(spec: TableSpec, figures: Iterable[Figure], records: Iterable[Record]) -> list[str]:

@@ -274,6 +274,22 @@ def test_deviating_records_stand_apart(build_record):
     ]
 
 
+def test_deviating_records_of_tasks_with_other_metrics_have_sections_and_columns_of_their_own(build_record):
+    scores = {"prompt-seg": {"mIoU": 30.0, "mIoU-small": None}, "similarity": {"AUROC": 70.0}}
+    tasks = ["similarity-davis", "prompt-seg-coco", "prompt-seg-davis"]
+    records = [
+        build_record(task=task, benchmark=task, scores=scores[task.rpartition("-")[0]], deviations={"a": 1})
+        for task in tasks
+    ]
+    sections = make_table("probes", [], records).sections
+    assert [section.title for section in sections] == [
+        f"{DEVIATING_TITLE}: prompt-seg-coco, prompt-seg-davis",
+        f"{DEVIATING_TITLE}: similarity-davis",
+    ]
+    assert [section.columns[2:-4] for section in sections] == [("mIoU",), ("AUROC",)]
+    assert [len(section.rows) for section in sections] == [2, 1]
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.none() | st.booleans() | st.integers() | st.text(max_size=8)),
